@@ -1,0 +1,28 @@
+import { Schema } from "effect"
+
+/** Exit codes of the CLI, design section 7. */
+export const exitCodes = {
+  done: 0, failed: 1, usage: 2, "no-daemon": 3, "not-found": 4, denied: 5, conflict: 6, timeout: 7, pending: 8, policy: 9, degraded: 10
+} as const
+
+export type ProblemKind = Exclude<keyof typeof exitCodes, "done">
+
+/** HTTP status of each kind of problem; the only place where the two meet. */
+export const httpStatus: Readonly<Record<ProblemKind, number>> = {
+  failed: 500, usage: 400, "no-daemon": 503, "not-found": 404, denied: 403, conflict: 409, timeout: 504, pending: 202, policy: 403, degraded: 507
+}
+
+/** RFC 9457 problem details, the one shape of failure in CLI and HTTP. `kind` is our extension member and decides the exit code. */
+export const ProblemDocument = Schema.Struct({
+  type: Schema.String,
+  title: Schema.String,
+  status: Schema.Int,
+  detail: Schema.String,
+  kind: Schema.Literals(["failed", "usage", "no-daemon", "not-found", "denied", "conflict", "timeout", "pending", "policy", "degraded"]),
+  instance: Schema.optionalKey(Schema.String),
+  /** Where in the input the fault lies, when it lies in the input. */
+  path: Schema.optionalKey(Schema.String),
+  /** The next command to try. */
+  hint: Schema.optionalKey(Schema.String)
+})
+export type ProblemDocument = typeof ProblemDocument.Type
