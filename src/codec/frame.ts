@@ -26,7 +26,7 @@ export const eventBytesMax = 320 * 1024
 /** A sealed frame at most, bytes; a larger block is not opened. */
 export const frameBytesMax = 1024 * 1024
 
-const nonceBytes = 24
+export const nonceBytes = 24
 const headerBytes = 1 + 4 + nonceBytes
 const tagBytes = 16
 const packedAbove = 160
@@ -59,11 +59,10 @@ export const frameHeader = (block: Uint8Array): Result.Result<FrameHeader, Malfo
 export const frameKey = (epochKey: Uint8Array, place: FramePlace, nonce: Uint8Array): Uint8Array =>
   deriveKey(epochKey, "kos/frame-key/1", fromHex(place.log), blockIndex(place.block), nonce)
 
-/** Seals events that `encodeEvent` made. The caller keeps to the limits above. */
+/** Seals events that `encodeEvent` made, under 24 bytes of chance never used before. The caller keeps to the limits above. */
 export const sealFrame = (
-  events: ReadonlyArray<Uint8Array>, place: FramePlace, epoch: number, epochKey: Uint8Array
+  events: ReadonlyArray<Uint8Array>, place: FramePlace, epoch: number, epochKey: Uint8Array, nonce: Uint8Array = randomBytes(nonceBytes)
 ): Uint8Array => {
-  const nonce = randomBytes(nonceBytes)
   const header = Buffer.allocUnsafe(headerBytes)
   header[0] = frameVersion
   header.writeUInt32BE(epoch, 1)

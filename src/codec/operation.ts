@@ -1,0 +1,266 @@
+/**
+ * One membership operation: a signed statement of one device about who belongs to a mesh and who may what. Design section 5.
+ *
+ * Bytes: `signature 64 | content`, content being the CBOR array `[1, kind, mesh, author, parents, ms, body]`. The operation's hash is
+ * BLAKE2b-256 over the content under a label, and the signature is over that hash: a second signature of one content is the same
+ * operation. `mesh` is the hash of the mesh's `mesh.created`, and null in that one. `parents` are the hashes that had no children
+ * when the author wrote, sorted: they say what the author knew. `ms` is for people; nothing is decided by it.
+ *
+ * A kind never changes its meaning. A key that a later version adds to a body is ignored here, and an operation of a kind not known
+ * here is kept and passed on: only bytes that break this form are refused.
+ */
+import { Result } from "effect"
+import { fromHex, isHex, toHex } from "./bytes.ts"
+import { decodeCbor, encodeCbor } from "./cbor.ts"
+import { stampMsMax } from "./clock.ts"
+import { hashParts } from "./hash.ts"
+import { Malformed } from "./malformed.ts"
+import { type KeyPair, sign, verify } from "./signature.ts"
+
+export const operationVersion = 1
+/** A signed operation at most, bytes. */
+export const operationBytesMax = 16 * 1024
+/** Parents of one operation at most. */
+export const operationParentsMax = 16
+/** Uses of one invite at most. */
+export const inviteUsesMax = 1_000
+/** Cut-offs in one revocation at most. */
+export const cutoffsMax = 128
+export const meshNameLengthMax = 64
+export const nodeNameLengthMax = 63
+
+/** From most to least: what each includes is the matter of the resolver. */
+export const roles = ["owner", "admin", "member", "reader", "seeder"] as const
+export type Role = typeof roles[number]
+
+/** Greater is more; a comparison of roles is one of ranks. */
+export const rankOf = (role: Role): number => roles.length - roles.indexOf(role)
+
+/** What an operation says. Keys and hashes are lower-case hex. */
+export type Statement =
+  | { readonly kind: "mesh.created"; readonly name: string; readonly nonce: Uint8Array }
+  | { readonly kind: "invite.issued"; readonly invite: string; readonly role: Role; readonly expiresMs: number; readonly uses: number }
+  | { readonly kind: "invite.withdrawn"; readonly invite: string }
+  | {
+    readonly kind: "member.admitted"; readonly device: string; readonly log: string; readonly name: string
+    readonly role: Role; readonly invite: string
+    /** By the invite key over `admissionHash`. */
+    readonly proof: Uint8Array
+  }
+  | { readonly kind: "member.named"; readonly device: string; readonly name: string }
+  | { readonly kind: "role.set"; readonly device: string; readonly role: Role }
+  | { readonly kind: "log.attached"; readonly log: string }
+  | { readonly kind: "log.succeeded"; readonly log: string; readonly length: number; readonly treeHash: string; readonly successor: string }
+  | { readonly kind: "member.left" }
+  | { readonly kind: "member.revoked"; readonly device: string; readonly cutoffs: ReadonlyArray<{ readonly log: string; readonly length: number }> }
+  /** Forms that are reserved, and kinds of a newer version: kept as they are. */
+  | { readonly kind: "kept"; readonly name: string; readonly reserved: boolean; readonly body: unknown }
+
+export interface Draft {
+  /** Hash of `mesh.created`; empty in that operation itself. */
+  readonly mesh: string
+  /** Device key of the author. */
+  readonly author: string
+  /** Hashes, ascending, without repetition. */
+  readonly parents: ReadonlyArray<string>
+  /** Wall milliseconds of the author, for people. */
+  readonly ms: number
+  readonly says: Statement
+}
+
+/** An operation that is ready to be signed by its author. */
+export interface Unsigned extends Draft {
+  readonly content: Uint8Array
+  readonly hash: string
+}
+
+/** An operation whose signature, and in an admission the invite's proof, were checked by `openOperation`. */
+export interface Operation extends Draft {
+  readonly hash: string
+  /** Signed bytes, as they are stored and sent. */
+  readonly bytes: Uint8Array
+  /** In `member.admitted`: the invite's proof verifies. True in all others. */
+  readonly proven: boolean
+}
+
+/** Kinds whose form is settled by later work; they are kept and have no force yet. */
+export const reservedKinds: ReadonlyArray<string> = ["epoch.rotated", "owners.threshold", "recovery.used"]
+
+const nodeName = /^[\p{L}\p{N}][\p{L}\p{N}._-]*$/u
+const meshName = /^[^\p{C}\p{Zl}\p{Zp}\s]([^\p{C}\p{Zl}\p{Zp}]*[^\p{C}\p{Zl}\p{Zp}\s])?$/u
+const kindPattern = /^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)+$/
+
+/** Letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 63 at most: it must fit `NAME:SERVICE`. */
+export const isNodeName = (text: unknown): text is string =>
+  typeof text === "string" && text.length <= nodeNameLengthMax && nodeName.test(text) && text.normalize("NFC") === text
+
+/** One line of printable text, 64 characters at most. */
+export const isMeshName = (text: unknown): text is string =>
+  typeof text === "string" && text.length <= meshNameLengthMax && meshName.test(text) && text.normalize("NFC") === text
+
+export const isRole = (value: unknown): value is Role => roles.some((role) => role === value)
+
+/** What an invite's key signs to say: this device, with this log, may come in. */
+export const admissionHash = (mesh: string, invite: string, device: string, log: string): Uint8Array =>
+  hashParts("kos/admission/1", fromHex(mesh), fromHex(invite), fromHex(device), fromHex(log))
+
+export const operationHash = (content: Uint8Array): string => toHex(hashParts("kos/operation/1", content))
+
+/** Makes the content and its hash. The hash needs no signature, so a later draft can already name an earlier one as its parent. */
+export const draftOperation = (draft: Draft): Unsigned => {
+  const { kind, body } = bodyToWire(draft.says)
+  const content = encodeCbor([
+    operationVersion, kind, draft.mesh === "" ? null : fromHex(draft.mesh), fromHex(draft.author),
+    draft.parents.map(fromHex), draft.ms, body
+  ])
+  return { ...draft, content, hash: operationHash(content) }
+}
+
+/** Signs a draft with the author's device key; what comes back is read again before it is given out. */
+export const signOperation = (unsigned: Unsigned, keyPair: KeyPair): Result.Result<Operation, Malformed> => {
+  if (toHex(keyPair.publicKey) !== unsigned.author) return bad("the signing key is not the author's")
+  const signature = sign(fromHex(unsigned.hash), keyPair)
+  return openOperation(Buffer.concat([signature, unsigned.content]))
+}
+
+/** Reads, and checks signature and proof. Never throws; costs one or two Ed25519 checks. */
+export const openOperation = (bytes: Uint8Array): Result.Result<Operation, Malformed> => {
+  const decoded = decodeOperation(bytes)
+  if (Result.isFailure(decoded)) return decoded
+  const operation = decoded.success
+  if (!verify(fromHex(operation.hash), bytes.subarray(0, 64), fromHex(operation.author))) return bad("its signature is not the author's")
+  const says = operation.says
+  if (says.kind !== "member.admitted") return Result.succeed({ ...operation, proven: true })
+  const proven = verify(admissionHash(operation.mesh, says.invite, says.device, says.log), says.proof, fromHex(says.invite))
+  return Result.succeed({ ...operation, proven })
+}
+
+/** Reads without checking any signature: for showing what was quarantined. `proven` is false. */
+export const decodeOperation = (bytes: Uint8Array): Result.Result<Operation, Malformed> => {
+  if (bytes.byteLength > operationBytesMax) return bad(`larger than ${operationBytesMax} bytes`)
+  if (bytes.byteLength < 64 + 8) return bad("too short")
+  const own = new Uint8Array(bytes)
+  const content = own.subarray(64)
+  const wire = decodeCbor("operation", content)
+  if (Result.isFailure(wire)) return Result.fail(wire.failure)
+  if (!Array.isArray(wire.success) || wire.success.length !== 7) return bad("not an array of seven")
+  const [version, kind, mesh, author, parents, ms, body] = wire.success as ReadonlyArray<unknown>
+  if (version !== operationVersion) return bad("its version is not known here")
+  if (typeof kind !== "string" || kind.length > 64 || !kindPattern.test(kind)) return bad("kind")
+  const first = kind === "mesh.created"
+  const meshHex = key32(mesh)
+  if (first ? mesh !== null : meshHex === undefined) return bad("mesh")
+  const authorHex = key32(author)
+  if (authorHex === undefined) return bad("author")
+  if (!Array.isArray(parents) || parents.length > operationParentsMax || (parents.length === 0) !== first) return bad("parents")
+  const parentsHex: Array<string> = []
+  for (const parent of parents as ReadonlyArray<unknown>) {
+    const hex = key32(parent)
+    const last = parentsHex[parentsHex.length - 1]
+    if (hex === undefined || (last !== undefined && hex <= last)) return bad("parents")
+    parentsHex.push(hex)
+  }
+  if (!isCount(ms, stampMsMax)) return bad("time")
+  if (!isRecord(body)) return bad("body")
+  const says = bodyFromWire(kind, body)
+  if (says === undefined) return bad(`body of ${kind}`)
+  return Result.succeed({
+    mesh: meshHex ?? "", author: authorHex, parents: parentsHex, ms, says, hash: operationHash(content), bytes: own, proven: false
+  })
+}
+
+const bodyToWire = (says: Statement): { readonly kind: string; readonly body: unknown } => {
+  switch (says.kind) {
+    case "mesh.created": return { kind: says.kind, body: { name: says.name, nonce: says.nonce } }
+    case "invite.issued": return { kind: says.kind, body: { invite: fromHex(says.invite), role: says.role, expiresMs: says.expiresMs, uses: says.uses } }
+    case "invite.withdrawn": return { kind: says.kind, body: { invite: fromHex(says.invite) } }
+    case "member.admitted": return {
+      kind: says.kind,
+      body: {
+        device: fromHex(says.device), log: fromHex(says.log), name: says.name, role: says.role, invite: fromHex(says.invite), proof: says.proof
+      }
+    }
+    case "member.named": return { kind: says.kind, body: { device: fromHex(says.device), name: says.name } }
+    case "role.set": return { kind: says.kind, body: { device: fromHex(says.device), role: says.role } }
+    case "log.attached": return { kind: says.kind, body: { log: fromHex(says.log) } }
+    case "log.succeeded": return {
+      kind: says.kind,
+      body: { log: fromHex(says.log), length: says.length, treeHash: fromHex(says.treeHash), successor: fromHex(says.successor) }
+    }
+    case "member.left": return { kind: says.kind, body: {} }
+    case "member.revoked": return {
+      kind: says.kind, body: { device: fromHex(says.device), cutoffs: says.cutoffs.map((c) => [fromHex(c.log), c.length]) }
+    }
+    case "kept": return { kind: says.name, body: says.body }
+  }
+}
+
+const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): Statement | undefined => {
+  const { name, role } = body
+  const device = key32(body["device"])
+  const log = key32(body["log"])
+  const invite = key32(body["invite"])
+  switch (kind) {
+    case "mesh.created": {
+      const nonce = bytesOf(body["nonce"], 32)
+      return isMeshName(name) && nonce !== undefined ? { kind, name, nonce } : undefined
+    }
+    case "invite.issued": {
+      const { expiresMs, uses } = body
+      return invite !== undefined && isRole(role) && isCount(expiresMs, stampMsMax) && isCount(uses, inviteUsesMax) && uses > 0
+        ? { kind, invite, role, expiresMs, uses } : undefined
+    }
+    case "invite.withdrawn": return invite === undefined ? undefined : { kind, invite }
+    case "member.admitted": {
+      const proof = bytesOf(body["proof"], 64)
+      return device !== undefined && log !== undefined && isNodeName(name) && isRole(role) && invite !== undefined && proof !== undefined
+        ? { kind, device, log, name, role, invite, proof } : undefined
+    }
+    case "member.named": return device !== undefined && isNodeName(name) ? { kind, device, name } : undefined
+    case "role.set": return device !== undefined && isRole(role) ? { kind, device, role } : undefined
+    case "log.attached": return log === undefined ? undefined : { kind, log }
+    case "log.succeeded": {
+      const { length } = body
+      const treeHash = key32(body["treeHash"])
+      const successor = key32(body["successor"])
+      return log !== undefined && isCount(length, Number.MAX_SAFE_INTEGER) && treeHash !== undefined && successor !== undefined && successor !== log
+        ? { kind, log, length, treeHash, successor } : undefined
+    }
+    case "member.left": return { kind }
+    case "member.revoked": {
+      const cutoffs = cutoffsOf(body["cutoffs"])
+      return device !== undefined && cutoffs !== undefined ? { kind, device, cutoffs } : undefined
+    }
+    default: return { kind: "kept", name: kind, reserved: reservedKinds.includes(kind), body }
+  }
+}
+
+const cutoffsOf = (value: unknown): ReadonlyArray<{ readonly log: string; readonly length: number }> | undefined => {
+  if (!Array.isArray(value) || value.length > cutoffsMax) return undefined
+  const out: Array<{ readonly log: string; readonly length: number }> = []
+  for (const entry of value as ReadonlyArray<unknown>) {
+    if (!Array.isArray(entry) || entry.length !== 2) return undefined
+    const [key, length] = entry as ReadonlyArray<unknown>
+    const log = key32(key)
+    if (log === undefined || !isCount(length, Number.MAX_SAFE_INTEGER)) return undefined
+    out.push({ log, length })
+  }
+  return out
+}
+
+const key32 = (value: unknown): string | undefined =>
+  value instanceof Uint8Array && value.byteLength === 32 ? toHex(value) : undefined
+
+const bytesOf = (value: unknown, size: number): Uint8Array | undefined =>
+  value instanceof Uint8Array && value.byteLength === size ? value : undefined
+
+const isCount = (value: unknown, max: number): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= max
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+
+/** For callers that hold text: is this a key or hash in our spelling? */
+export const isKeyText = (text: unknown): text is string => isHex(text, 32)
+
+const bad = (why: string) => Result.fail(new Malformed({ what: "membership operation", why }))

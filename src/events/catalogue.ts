@@ -1,0 +1,132 @@
+/**
+ * The catalogue of event types: for each name and version the schema of its body, its durability, and how an older version is read
+ * as the newest (upcast). A name never changes meaning: a new key has a default on decode; a new meaning is the next number.
+ *
+ * A type that is not here is unknown, not wrong: it is kept, counted, forwarded and shown raw.
+ */
+import { Effect, Result, Schema } from "effect"
+import { Malformed } from "../codec/malformed.ts"
+
+/** `durable`: appended at once. `batched`: may linger up to 200 ms for company. Both are synced before anybody hears of them. */
+export type Durability = "durable" | "batched"
+
+export interface EventType {
+  readonly type: string
+  readonly durability: Durability
+  readonly body: Schema.Codec<any, any>
+  /** Set on a version that is no longer written: the newest type, and how to read the old body as it. */
+  readonly upcast?: { readonly to: string; readonly body: (old: any) => unknown }
+  /** One sentence for people, with values in it. */
+  readonly says: (body: any) => string
+}
+
+const Bytes = (max: number) => Schema.Uint8Array.check(Schema.makeFilter((b: Uint8Array) => b.byteLength <= max || `more than ${max} bytes`))
+const Text = (max: number) => Schema.String.check(Schema.isMaxLength(max))
+const Key = Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/))
+const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+const List = <S extends Schema.Top>(item: S, max: number) => Schema.Array(item).check(Schema.isMaxLength(max))
+
+/** A document's binary change with what a person reads of it. */
+export const DocumentChange = Schema.Struct({
+  change: Bytes(262_144),
+  /** Registers or fields touched, `text` for a page's text; at most 64 are named. */
+  paths: List(Text(256), 64),
+  summary: Text(512)
+})
+export type DocumentChange = typeof DocumentChange.Type
+
+/** A signed membership operation; `src/codec/operation.ts` reads the bytes. */
+export const SignedOperation = Schema.Struct({ operation: Bytes(16_384) })
+
+export const Checkpoint = Schema.Struct({
+  logs: List(Schema.Struct({ log: Key, fork: Count, length: Count, treeHash: Key }), 1_000)
+})
+
+const define = <S extends Schema.Codec<any, any>>(
+  type: string, durability: Durability, body: S, says: (body: S["Type"]) => string
+): EventType => ({ type, durability, body, says })
+
+const Empty = Schema.Struct({})
+
+const types: ReadonlyArray<EventType> = [
+  define("node.started/1", "durable", Schema.Struct({
+    version: Text(64), pid: Count, bootId: Text(64), host: Schema.optionalKey(Text(256))
+  }), (b) => `started, kOS ${b.version}`),
+  define("node.stopped/1", "durable", Schema.Struct({ reason: Text(256) }), (b) => `stopped: ${b.reason}`),
+  define("node.found-unclean/1", "durable", Schema.Struct({ sameBoot: Schema.Boolean, length: Count, pid: Count }),
+    (b) => `found that the last run ended without a stop${b.sameBoot ? "" : " (the machine restarted)"}`),
+  define("node.recovered/1", "durable", Schema.Struct({ what: Text(128), detail: Text(1_024) }), (b) => `recovered ${b.what}: ${b.detail}`),
+  define("node.measured/1", "batched", Schema.Struct({
+    uptimeSeconds: Count, memoryBytes: Count, diskFreeBytes: Count, peers: Count, events: Count
+  }), (b) => `health: ${b.peers} peers, ${b.events} events, ${Math.round(b.diskFreeBytes / 1e6)} MB free`),
+  define("command.done/1", "durable", Schema.Struct({ name: Text(96), detail: Text(1_024) }), (b) => `${b.name}: ${b.detail}`),
+  define("command.refused/1", "durable", Schema.Struct({ name: Text(96), kind: Text(32), detail: Text(1_024) }),
+    (b) => `${b.name} refused: ${b.detail}`),
+  define("config.changed/1", "durable", DocumentChange, (b) => b.summary),
+  define("agents.changed/1", "durable", DocumentChange, (b) => b.summary),
+  define("memory.changed/1", "durable", DocumentChange, (b) => b.summary),
+  ...["mesh.created", "mesh.named", "invite.issued", "invite.withdrawn", "member.admitted", "member.named", "member.left", "member.revoked",
+    "role.set", "log.attached", "log.succeeded", "epoch.rotated", "owners.threshold", "recovery.used"
+  ].map((name) => define(`${name}/1`, "durable", SignedOperation, () => name.replace(".", " "))),
+  define("log.closed/1", "durable", Schema.Struct({
+    log: Key, length: Count, expected: Count, why: Text(256)
+  }), (b) => `closed log ${b.log.slice(0, 8)} for ever at ${b.length} of ${b.expected} blocks: ${b.why}`),
+  define("log.healed/1", "durable", Schema.Struct({ log: Key, from: Count, to: Count }),
+    (b) => `got blocks ${b.from} to ${b.to} of its own log back from peers`),
+  define("checkpoint.made/1", "batched", Checkpoint, (b) => `witnessed ${b.logs.length} logs`),
+  define("evidence.found/1", "durable", Schema.Struct({
+    log: Key, length: Count, kind: Text(64), ours: Text(256), theirs: Text(256), from: Text(128)
+  }), (b) => `evidence against log ${b.log.slice(0, 8)}: ${b.kind}`),
+  define("peers.changed/1", "batched", Schema.Struct({
+    joined: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256),
+    left: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256)
+  }), (b) => `peers: ${b.joined.length} came, ${b.left.length} went`),
+  define("sync.exported/1", "durable", Schema.Struct({ blocks: Count, bytes: Count, logs: Count }), (b) => `exported ${b.blocks} blocks of ${b.logs} logs`),
+  define("sync.imported/1", "durable", Schema.Struct({ blocks: Count, logs: Count }), (b) => `imported ${b.blocks} blocks of ${b.logs} logs`),
+  define("sync.paused/1", "durable", Empty, () => "paused sync"),
+  define("sync.resumed/1", "durable", Empty, () => "resumed sync")
+]
+
+export const eventTypes: ReadonlyMap<string, EventType> = new Map(types.map((t) => [t.type, t]))
+
+/** Types whose body is a `DocumentChange`; their subject is the document. */
+export const documentTypes: ReadonlySet<string> = new Set(["config.changed/1", "agents.changed/1", "memory.changed/1"])
+
+const operationBody: unknown = SignedOperation
+/** Types whose body is a `SignedOperation`. */
+export const operationTypes: ReadonlySet<string> = new Set(types.filter((t) => t.body === operationBody).map((t) => t.type))
+
+export type DecodedBody =
+  | { readonly _tag: "Known"; readonly type: EventType; readonly body: unknown }
+  | { readonly _tag: "Unknown" }
+
+const decoders = new Map(types.map((t) => [t.type, Schema.decodeUnknownResult(t.body)]))
+
+/** Decodes a body by the catalogue and upcasts it. A type we do not know is not a fault; a known type with a wrong body is. */
+export const decodeBody = (
+  type: string, body: unknown, catalogue: ReadonlyMap<string, EventType> = eventTypes
+): Result.Result<DecodedBody, Malformed> => {
+  const known = catalogue.get(type)
+  if (known === undefined) return Result.succeed({ _tag: "Unknown" })
+  if (documentTypes.has(type) && isPlainChange(body)) return Result.succeed({ _tag: "Known", type: known, body })
+  const decode = decoders.get(type) ?? Schema.decodeUnknownResult(known.body)
+  const decoded: Result.Result<unknown, unknown> = decode(body)
+  if (Result.isFailure(decoded)) return Result.fail(new Malformed({ what: `body of ${type}`, why: String(decoded.failure).slice(0, 200) }))
+  if (known.upcast === undefined) return Result.succeed({ _tag: "Known", type: known, body: decoded.success })
+  return decodeBody(known.upcast.to, known.upcast.body(decoded.success), catalogue)
+}
+
+/** The common case without the schema machinery: it runs for every change of every log. */
+const isPlainChange = (body: unknown): boolean => {
+  if (typeof body !== "object" || body === null || !("change" in body) || !("paths" in body) || !("summary" in body)) return false
+  const { change, paths, summary } = body
+  return change instanceof Uint8Array && change.byteLength <= 262_144 && typeof summary === "string" && summary.length <= 512 &&
+    Array.isArray(paths) && paths.length <= 64 && paths.every((p: unknown) => typeof p === "string" && p.length <= 256)
+}
+
+/** Encodes a body that this node is about to write; a body that does not fit its own schema is our defect. */
+export const encodeBody = (type: string, body: unknown): Effect.Effect<unknown> => {
+  const known = eventTypes.get(type)
+  if (known === undefined || known.upcast !== undefined) return Effect.die(new Error(`${type} is not written by this version`))
+  return Effect.orDie(Schema.encodeUnknownEffect(known.body)(body))
+}

@@ -1,0 +1,189 @@
+/**
+ * The real log store: Hypercores in one Corestore.
+ *
+ * - **Sync before publish.** `append` uses Hypercore's `postappend` hook, which runs between the storage write and the word to
+ *   peers: there we `fdatasync` RocksDB's write-ahead file. Hypercore itself never syncs.
+ * - **Write-ahead files rotate.** RocksDB names a new file when its table fills. The block may stand in the old one, so when the
+ *   name changes both files are synced; the old handle was kept open for this.
+ * - **Disk full.** RocksDB refuses all writes after a failed one until it is reopened. A failed append marks the store; the next
+ *   one reopens it first. Sessions that others hold die with that, so `onReopen` tells them.
+ * - **Secret keys.** Corestore keeps key pairs in clear in its files. Logs are opened by manifest only and the key pair is handed
+ *   to each append.
+ */
+import Corestore from "corestore"
+import { Effect, Layer, type Scope } from "effect"
+import Hypercore from "hypercore"
+import cryptoTree from "hypercore-crypto"
+import { chmod, mkdir, open, type FileHandle } from "node:fs/promises"
+import { fromHex, toHex } from "../codec/bytes.ts"
+import { asBuffer } from "../codec/hash.ts"
+import type { KeyPair } from "../codec/signature.ts"
+import { type HeldLog, LogStore, type LogStoreError, logStoreError, type OwnLog } from "./log-store.ts"
+
+/** Hypercore's manifest of a log with one Ed25519 signer; the log key is its hash. */
+export const logManifest = (publicKey: Uint8Array) => ({ version: 1, signers: [{ publicKey: asBuffer(publicKey) }] })
+
+export const logKey = (publicKey: Uint8Array): string => toHex(Hypercore.key(logManifest(publicKey)))
+
+/** Waiting for a block that should be on this disk, milliseconds. */
+const readWaitMsMax = 5_000
+
+export class HypercoreStore {
+  readonly #directory: string
+  #store: Corestore
+  #broken = false
+  #reopening: Promise<void> | undefined
+  #wal: { path: string; file: FileHandle } | undefined
+  readonly #reopened = new Set<() => void>()
+
+  private constructor(directory: string, store: Corestore) {
+    this.#directory = directory
+    this.#store = store
+  }
+
+  static async open(directory: string): Promise<HypercoreStore> {
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    await chmod(directory, 0o700)
+    const held = new HypercoreStore(directory, newStore(directory))
+    try {
+      await held.#store.ready()
+      return held
+    } catch (cause) {
+      await held.#store.close().catch(() => undefined)
+      throw cause
+    }
+  }
+
+  /** Called after the store was closed and opened again; every session taken before is dead. */
+  onReopen(listener: () => void): () => void {
+    this.#reopened.add(listener)
+    return () => this.#reopened.delete(listener)
+  }
+
+  /** A Hypercore session for replication; the caller closes it. Forks are refused. */
+  async session(key: string): Promise<Hypercore> {
+    await this.#reopening
+    const core = this.#store.get({ key: asBuffer(fromHex(key)), allowFork: false })
+    await core.ready()
+    return core
+  }
+
+  async openOwn(keyPair: KeyPair): Promise<OwnLog & { close(): Promise<void> }> {
+    const pair = { publicKey: asBuffer(keyPair.publicKey), secretKey: asBuffer(keyPair.secretKey) }
+    const get = () => this.#store.get({ manifest: logManifest(keyPair.publicKey), allowFork: false })
+    const held = await this.#held(get)
+    return {
+      ...held.log,
+      append: async (block, beforePublish) => {
+        if (this.#broken) await this.reopen()
+        const core = await held.core()
+        const head = () => ({
+          length: core.state.length, fork: core.fork, treeHash: toHex(cryptoTree.tree(core.state.roots))
+        })
+        try {
+          await core.append(asBuffer(block), {
+            keyPair: pair,
+            postappend: async () => {
+              await this.#sync()
+              await beforePublish(head())
+            }
+          })
+          return head()
+        } catch (cause) {
+          this.#broken = true
+          throw cause
+        }
+      },
+      close: held.close
+    }
+  }
+
+  async openHeld(key: string): Promise<HeldLog & { close(): Promise<void> }> {
+    const held = await this.#held(() => this.#store.get({ key: asBuffer(fromHex(key)), allowFork: false }))
+    return { ...held.log, close: held.close }
+  }
+
+  /** Closes and opens RocksDB, which forgets that the disk was full. */
+  reopen(): Promise<void> {
+    this.#reopening ??= (async () => {
+      try {
+        await this.#closeWal()
+        await this.#store.close().catch(() => undefined)
+        this.#store = newStore(this.#directory)
+        await this.#store.ready()
+        this.#broken = false
+      } finally {
+        this.#reopening = undefined
+      }
+      for (const listener of this.#reopened) listener()
+    })()
+    return this.#reopening
+  }
+
+  async close(): Promise<void> {
+    await this.#closeWal()
+    await this.#store.close()
+  }
+
+  /** One log that survives a reopen of the store underneath it. */
+  async #held(get: () => Hypercore) {
+    let store = this.#store
+    let core = get()
+    await core.ready()
+    const current = async (): Promise<Hypercore> => {
+      await this.#reopening
+      if (store !== this.#store) {
+        store = this.#store
+        core = get()
+        await core.ready()
+      }
+      return core
+    }
+    const log: HeldLog = {
+      key: toHex(core.key),
+      length: () => core.contiguousLength,
+      fork: () => core.fork,
+      treeHash: async (length) => toHex(await (await current()).treeHash(length)),
+      get: async (block) => {
+        const bytes = await (await current()).get(block, { wait: false, timeout: readWaitMsMax })
+        if (bytes === null) throw new Error(`block ${block} is not held`)
+        return bytes
+      }
+    }
+    return { log, core: current, close: () => core.close() }
+  }
+
+  async #sync(): Promise<void> {
+    const wal = await this.#store.storage.db.currentWalFile()
+    const path = wal === null ? undefined : `${this.#directory}/db${wal.path}`
+    if (this.#wal !== undefined && this.#wal.path !== path) {
+      await this.#wal.file.datasync()
+      await this.#closeWal()
+    }
+    if (path === undefined) return this.#store.storage.db.flush()
+    this.#wal ??= { path, file: await open(path, "r+") }
+    await this.#wal.file.datasync()
+  }
+
+  async #closeWal(): Promise<void> {
+    const wal = this.#wal
+    this.#wal = undefined
+    await wal?.file.close()
+  }
+
+  static readonly layer = (store: HypercoreStore): Layer.Layer<LogStore> => Layer.succeed(LogStore, LogStore.of({
+    openOwn: (keyPair) => acquire(() => store.openOwn(keyPair)),
+    openHeld: (key) => acquire(() => store.openHeld(key))
+  }))
+}
+
+const acquire = <A extends { close(): Promise<void> }>(
+  run: () => Promise<A>
+): Effect.Effect<A, LogStoreError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.tryPromise({ try: run, catch: logStoreError("open") }),
+    (log) => Effect.promise(() => log.close().catch(() => undefined))
+  )
+
+const newStore = (directory: string): Corestore => new Corestore(directory, { wait: true })
+

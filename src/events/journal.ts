@@ -1,0 +1,330 @@
+/**
+ * The journal: this node's own log, written. Design section 3, points 1, 4 and 5.
+ *
+ * **What it owns.** The own log of one mesh, its high-water mark, the queue in front of it and the hybrid logical clock.
+ *
+ * **How one event travels.** `append(drafts)` puts the drafts of one command into the queue as a unit. One writer takes whatever
+ * gathered while the last append ran (at most 256 events or 64 KiB), stamps, encodes and seals it as one frame, and hands it to the
+ * log store: written, synced, mark synced, published, in this order. Then every unit in the frame is answered with its addresses.
+ * A unit of only `batched` events may wait up to 200 ms for company; a durable one pulls it along at once.
+ *
+ * **Invariants.** A block that a peer may know is on disk, and so is a mark that says so. A unit is never split over frames. Units
+ * are written in the order of their arrival. Nothing is appended before `begin`.
+ *
+ * **Tricky cases.**
+ * - *The log is shorter than the mark, or its tree hash there differs:* it lost its tail or was rewritten. Nothing may be appended.
+ *   `open` says so, boot lets peers heal it, and what cannot be healed is closed for ever and succeeded by a new log.
+ * - *The log is longer than the mark:* the power went between the two syncs. No peer and no caller heard of the excess; it stands.
+ * - *The directory was copied:* the original may still be running. The copy starts a new log.
+ * - *The append failed* (disk full): the units in the frame are refused with the reason. The block may have been written all the
+ *   same without being published; the next append goes after it.
+ */
+import { Context, Deferred, Effect, Layer, Result, Schema, Scope } from "effect"
+import type { Address } from "../codec/address.ts"
+import { receive, type Stamp, stampZero, tick } from "../codec/clock.ts"
+import type { Envelope } from "../codec/envelope.ts"
+import { encodeEvent, eventBytesMax, frameEventsMax, frameGatherBytesMax, frameHeader, frameKey, nonceBytes, openFrame, sealFrame } from "../codec/frame.ts"
+import type { KeyPair } from "../codec/signature.ts"
+import type { Keyring } from "../vault/keyring.ts"
+import { eventTypes } from "./catalogue.ts"
+import { type Head, LogStore, LogStoreError, logStoreError, type OwnLog } from "./log-store.ts"
+import { type Mark, MarkFile } from "./mark.ts"
+import { Disk, DiskError, Random, wallClock } from "./ports.ts"
+
+/** An event before it has a place and a time. The body is as the catalogue encodes it. */
+export interface Draft {
+  readonly type: string
+  readonly actor: string
+  readonly subject: string
+  readonly command: string
+  readonly cause: ReadonlyArray<Address>
+  readonly body: unknown
+}
+
+export interface Appended {
+  readonly log: string
+  readonly block: number
+  /** Offset of the unit's first event in the frame. */
+  readonly offset: number
+  readonly events: ReadonlyArray<Envelope>
+}
+
+export class JournalError extends Schema.TaggedError<JournalError>()("JournalError", {
+  reason: Schema.Literals(["full", "readonly", "failed", "busy", "closed", "too-large"]),
+  detail: Schema.String
+}) {
+  override get message() {
+    return this.detail
+  }
+}
+
+/** Units that may wait at once; more are refused as `busy`. */
+export const queueUnitsMax = 4_096
+/** How long a unit of batched events may wait for company, milliseconds. */
+export const lingerMsMax = 200
+/** Appends are refused while less is free, so that there is room to recover in, bytes. */
+export const diskReserveBytes = Context.Reference<number>("kos/events/diskReserveBytes", { defaultValue: () => 16 * 1024 * 1024 })
+
+/** What `open` found. Everything but `new` and `healthy` must be dealt with before `begin`. */
+export type Finding =
+  | { readonly _tag: "New" }
+  | { readonly _tag: "Healthy" }
+  | { readonly _tag: "Short"; readonly length: number; readonly expected: number }
+  | { readonly _tag: "Rewritten"; readonly length: number; readonly expected: number }
+  | { readonly _tag: "Copied"; readonly length: number; readonly expected: number }
+  | { readonly _tag: "Unmarked"; readonly length: number; readonly expected: number }
+
+export interface LastRun {
+  /** The last run ended without a stop. */
+  readonly unclean: boolean
+  /** The machine was not restarted since. */
+  readonly sameBoot: boolean
+  readonly pid: number
+}
+
+interface Unit {
+  readonly drafts: ReadonlyArray<Draft>
+  readonly durable: boolean
+  readonly done: Deferred.Deferred<Appended, JournalError>
+}
+
+export class Journal extends Context.Service<Journal, {
+  /** Key of the log that is written now. */
+  log(): string
+  length(): number
+  /** Looks at the own log and its mark. Repeated after a heal. */
+  inspect(): Promise<{ readonly finding: Finding; readonly lastRun: LastRun | undefined }>
+  /** From here on the log is written. */
+  begin(): void
+  /** Puts another log in the place of the present one, which is never written again. */
+  succeed(keyPair: KeyPair): Effect.Effect<void, LogStoreError>
+  /** Appends the events of one command as a unit; answers when they are on disk and published. */
+  append(drafts: ReadonlyArray<Draft>): Effect.Effect<Appended, JournalError>
+  /** Moves the clock past a stamp that came from elsewhere. */
+  observe(stamp: Stamp): void
+  treeHash(length: number): Promise<string>
+  /** Refuses new units, writes what waits, and marks the run as cleanly ended. */
+  stop(): Effect.Effect<void>
+}>()("kos/events/Journal") {
+  static readonly layer = (
+    keyPair: KeyPair, keyring: () => Keyring
+  ): Layer.Layer<Journal, LogStoreError | DiskError, LogStore | Disk> => Layer.effect(Journal, make(keyPair, keyring))
+}
+
+const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["Service"], LogStoreError | DiskError, LogStore | Disk | Scope.Scope> => Effect.gen(function*() {
+  const store = yield* LogStore
+  const disk = yield* Disk
+  const random = yield* Random
+  const now = yield* wallClock
+  const reserve = yield* diskReserveBytes
+  const scope = yield* Effect.scope
+  const bootId = yield* disk.bootId
+  const marks = new MarkFile(yield* disk.slots("mark"))
+  yield* Effect.addFinalizer(() => Effect.promise(() => marks.close()))
+  let own: OwnLog = yield* store.openOwn(keyPair)
+  const place = yield* disk.place("mark")
+
+  let queue: Array<Unit> = []
+  let state: "waiting" | "open" | "stopped" = "waiting"
+  let writing: Promise<void> | undefined
+  let wake: (() => void) | undefined
+  let clock: Stamp = stampZero
+  let clockRead = false
+  let marked = false
+
+  const runFree = () => Effect.runPromise(disk.free)
+  const markOf = (head: Head, dirty: boolean): Omit<Mark, "turn"> =>
+    ({ log: own.key, ...head, dirty, bootId, place, pid: process.pid })
+
+  const inspect = async () => {
+    const mark = await marks.read()
+    const length = own.length()
+    const lastRun = mark === undefined ? undefined : { unclean: mark.dirty, sameBoot: mark.bootId === bootId, pid: mark.pid }
+    return { finding: await judge(own, mark, length, place), lastRun }
+  }
+
+  /** The first mark of a run, before its first block: a block without any mark would look like a lost mark. */
+  const markStart = async () => {
+    if (marked) return
+    const length = own.length()
+    await marks.write(markOf({ length, fork: own.fork(), treeHash: await own.treeHash(length) }, true))
+    marked = true
+  }
+
+  /** The clock goes on from the newest own event, so that stamps of one log never run backwards. */
+  const readClock = async () => {
+    if (clockRead) return
+    clockRead = true
+    const block = own.length() - 1
+    if (block < 0) return
+    const bytes = await own.get(block)
+    const header = frameHeader(bytes)
+    if (Result.isFailure(header)) return
+    const key = keyring().key(header.success.epoch)
+    if (key === undefined) return
+    const at = { log: own.key, block }
+    const events = openFrame(bytes, at, frameKey(key, at, header.success.nonce))
+    if (Result.isSuccess(events)) for (const event of events.success) clock = event.at.ms > clock.ms ? event.at : clock
+  }
+
+  /** Takes units for one frame off the queue: always one, more while they fit. */
+  const gather = (): { units: Array<Unit>; encoded: Array<Uint8Array>; events: Array<Array<Envelope>> } => {
+    const units: Array<Unit> = []
+    const encoded: Array<Uint8Array> = []
+    const events: Array<Array<Envelope>> = []
+    let bytes = 0
+    while (queue.length > 0 && units.length < frameEventsMax) {
+      const unit = queue[0]
+      if (unit === undefined || (units.length > 0 && encoded.length + unit.drafts.length > frameEventsMax)) break
+      const before = clock
+      const stamped: Array<Envelope> = []
+      const mine: Array<Uint8Array> = []
+      for (const draft of unit.drafts) {
+        clock = tick(clock, now())
+        const envelope: Envelope = { ...draft, at: clock }
+        stamped.push(envelope)
+        mine.push(encodeEvent(envelope, own.key))
+      }
+      const size = mine.reduce((sum, e) => sum + e.byteLength, 0)
+      const tooLarge = mine.some((e) => e.byteLength > eventBytesMax) || size > 2 * eventBytesMax
+      if (tooLarge) {
+        clock = before
+        queue.shift()
+        Deferred.doneUnsafe(unit.done, Effect.fail(new JournalError({ reason: "too-large", detail: `the events are larger than ${eventBytesMax} bytes` })))
+        continue
+      }
+      if (units.length > 0 && bytes + size > frameGatherBytesMax) {
+        clock = before
+        break
+      }
+      queue.shift()
+      bytes += size
+      units.push(unit)
+      encoded.push(...mine)
+      events.push(stamped)
+    }
+    return { units, encoded, events }
+  }
+
+  const writeFrame = async () => {
+    const { units, encoded, events } = gather()
+    if (units.length === 0) return
+    try {
+      await markStart()
+      if (await runFree() < reserve) {
+        throw new DiskError({ operation: "write", reason: "full", detail: `less than ${Math.round(reserve / 1_048_576)} MiB are free` })
+      }
+      const ring = keyring()
+      const key = ring.key(ring.current)
+      if (key === undefined) throw new Error(`the key of epoch ${ring.current} is not held`)
+      const block = own.length()
+      const frame = sealFrame(encoded, { log: own.key, block }, ring.current, key, random(nonceBytes))
+      const head = await own.append(frame, (head) => marks.write(markOf(head, true)))
+      if (head.length !== block + 1) throw new Error(`the log grew to ${head.length} while block ${block} was written`)
+      let offset = 0
+      units.forEach((unit, i) => {
+        const stamped = events[i] ?? []
+        Deferred.doneUnsafe(unit.done, Effect.succeed({ log: own.key, block, offset, events: stamped }))
+        offset += stamped.length
+      })
+    } catch (cause) {
+      const error = journalError(cause)
+      for (const unit of units) Deferred.doneUnsafe(unit.done, Effect.fail(error))
+    }
+  }
+
+  /** One writer at a time; it ends when the queue is empty. */
+  const write = async () => {
+    await readClock()
+    while (queue.length > 0 && state !== "waiting") {
+      if (state === "open" && !queue.some((unit) => unit.durable) && queue.length < frameEventsMax) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, lingerMsMax)
+          wake = () => {
+            clearTimeout(timer)
+            resolve()
+          }
+        })
+        wake = undefined
+      }
+      await writeFrame()
+    }
+  }
+
+  const kick = () => {
+    wake?.()
+    if (state === "waiting" || writing !== undefined) return
+    writing = write().finally(() => {
+      writing = undefined
+      if (queue.length > 0) kick()
+    })
+  }
+
+  const append = Effect.fn("Journal.append")(function*(drafts: ReadonlyArray<Draft>) {
+    if (state === "stopped") return yield* new JournalError({ reason: "closed", detail: "the node is stopping" })
+    if (queue.length >= queueUnitsMax) return yield* new JournalError({ reason: "busy", detail: `${queueUnitsMax} commands wait for the log` })
+    if (drafts.length === 0 || drafts.length > frameEventsMax) return yield* new JournalError({ reason: "too-large", detail: `${drafts.length} events in one command` })
+    const done = Deferred.makeUnsafe<Appended, JournalError>()
+    const durable = drafts.some((draft) => eventTypes.get(draft.type)?.durability !== "batched")
+    queue.push({ drafts, durable, done })
+    if (durable || queue.length >= frameEventsMax || writing === undefined) kick()
+    return yield* Deferred.await(done)
+  })
+
+  const settle = Effect.promise(async () => {
+    wake?.()
+    while (writing !== undefined) await writing
+  })
+
+  return Journal.of({
+    log: () => own.key,
+    length: () => own.length(),
+    inspect,
+    begin: () => {
+      state = "open"
+      kick()
+    },
+    succeed: Effect.fn("Journal.succeed")(function*(next: KeyPair) {
+      const before = state
+      state = "waiting"
+      yield* settle
+      own = yield* store.openOwn(next).pipe(Effect.provideService(Scope.Scope, scope))
+      clockRead = false
+      marked = false
+      state = before
+      kick()
+    }),
+    append,
+    observe: (stamp) => {
+      clock = receive(clock, stamp, now())
+    },
+    treeHash: (length) => own.treeHash(length),
+    stop: Effect.fn("Journal.stop")(function*() {
+      const begun = state === "open"
+      state = "stopped"
+      if (begun) kick()
+      yield* settle
+      for (const unit of queue) Deferred.doneUnsafe(unit.done, Effect.fail(new JournalError({ reason: "closed", detail: "the node is stopping" })))
+      queue = []
+      if (!begun) return
+      const length = own.length()
+      yield* Effect.promise(async () => marks.write(markOf({ length, fork: own.fork(), treeHash: await own.treeHash(length) }, false))).pipe(
+        Effect.catchCause((cause) => Effect.logWarning("the clean stop could not be marked", cause))
+      )
+    })
+  })
+})
+
+const judge = async (own: OwnLog, mark: Mark | undefined, length: number, place: string): Promise<Finding> => {
+  if (mark === undefined || mark.log !== own.key) return length === 0 ? { _tag: "New" } : { _tag: "Unmarked", length, expected: length }
+  if (mark.place !== place) return { _tag: "Copied", length, expected: mark.length }
+  if (length < mark.length) return { _tag: "Short", length, expected: mark.length }
+  const same = own.fork() === mark.fork && (mark.length === 0 || await own.treeHash(mark.length) === mark.treeHash)
+  return same ? { _tag: "Healthy" } : { _tag: "Rewritten", length, expected: mark.length }
+}
+
+const journalError = (cause: unknown): JournalError => {
+  if (cause instanceof JournalError) return cause
+  const error = cause instanceof LogStoreError || cause instanceof DiskError ? cause : logStoreError("append")(cause)
+  return new JournalError({ reason: error.reason, detail: error.message })
+}
