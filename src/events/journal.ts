@@ -69,10 +69,18 @@ export const diskReserveBytes = Context.Reference<number>("kos/events/diskReserv
 export type Finding =
   | { readonly _tag: "New" }
   | { readonly _tag: "Healthy" }
-  | { readonly _tag: "Short"; readonly length: number; readonly expected: number }
-  | { readonly _tag: "Rewritten"; readonly length: number; readonly expected: number }
-  | { readonly _tag: "Copied"; readonly length: number; readonly expected: number }
-  | { readonly _tag: "Unmarked"; readonly length: number; readonly expected: number }
+  | ({ readonly _tag: "Short" } & Mismatch)
+  | ({ readonly _tag: "Rewritten" } & Mismatch)
+  | ({ readonly _tag: "Copied" } & Mismatch)
+  | ({ readonly _tag: "Unmarked" } & Mismatch)
+
+export interface Mismatch {
+  /** Blocks that are held. */
+  readonly length: number
+  /** Blocks that the mark speaks of, and the tree hash that it has there. */
+  readonly expected: number
+  readonly treeHash: string
+}
 
 export interface LastRun {
   /** The last run ended without a stop. */
@@ -316,11 +324,14 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
 })
 
 const judge = async (own: OwnLog, mark: Mark | undefined, length: number, place: string): Promise<Finding> => {
-  if (mark === undefined || mark.log !== own.key) return length === 0 ? { _tag: "New" } : { _tag: "Unmarked", length, expected: length }
-  if (mark.place !== place) return { _tag: "Copied", length, expected: mark.length }
-  if (length < mark.length) return { _tag: "Short", length, expected: mark.length }
+  if (mark === undefined || mark.log !== own.key) {
+    return length === 0 ? { _tag: "New" } : { _tag: "Unmarked", length, expected: length, treeHash: await own.treeHash(length) }
+  }
+  const mismatch: Mismatch = { length, expected: mark.length, treeHash: mark.treeHash }
+  if (mark.place !== place) return { _tag: "Copied", ...mismatch }
+  if (length < mark.length) return { _tag: "Short", ...mismatch }
   const same = own.fork() === mark.fork && (mark.length === 0 || await own.treeHash(mark.length) === mark.treeHash)
-  return same ? { _tag: "Healthy" } : { _tag: "Rewritten", length, expected: mark.length }
+  return same ? { _tag: "Healthy" } : { _tag: "Rewritten", ...mismatch }
 }
 
 const journalError = (cause: unknown): JournalError => {

@@ -1,5 +1,4 @@
 import type { KeyPair } from "../codec/signature.ts"
-import type { Duplex } from "node:stream"
 
 /**
  * What swarm needs from the floors below, in one place, so that sessions can be tested without a whole node. Boot builds it from
@@ -28,8 +27,13 @@ export interface SwarmHost {
     onChange(listener: () => void): () => void
   }
   readonly logs: {
-    /** Contiguous length of every log held here (own log included), without opening any. */
-    heads(): ReadonlyArray<{ readonly log: string; readonly length: number; readonly changed: number }>
+    /** The log that this node appends to; a growth of it at a peer is reported, never downloaded unasked. */
+    own(): string
+    /**
+     * Contiguous length of every log held here (own log included), without opening any; only those whose `changed` is greater than
+     * `since` when given. `fork` is absent for 0, the only value an honest log has.
+     */
+    heads(since?: number): ReadonlyArray<{ readonly log: string; readonly length: number; readonly changed: number; readonly fork?: number }>
     /** Grows by one with each recorded growth of any log; heads() entries carry the value at their last growth. */
     sequence(): number
     /** A random id made when this node's sequence was born; a peer's cursor into another sequence is void. */
@@ -41,6 +45,8 @@ export interface SwarmHost {
     onGrow(listener: (log: string, length: number) => void): () => void
     /** A peer showed another history of a log than ours: (log, what was seen). */
     diverged(log: string, device: string, detail: string): void
+    /** A peer holds more of our own log than we do: we lost a tail, or our key is used elsewhere. The journal decides. */
+    ownLogAhead(length: number, device: string): void
   }
   readonly receipts: {
     /** The peer says it holds this log up to this length. Monotonic. */
@@ -48,6 +54,8 @@ export interface SwarmHost {
     /** Cursor into the peer's sequence up to which its heads are known here; void when its sequenceId differs. */
     cursor(device: string): { readonly sequenceId: string; readonly sequence: number } | undefined
     setCursor(device: string, sequenceId: string, sequence: number): void
+    /** What `holds` recorded of this device: a download that a lost connection cut short goes on from here. */
+    holdings(device: string): ReadonlyArray<{ readonly log: string; readonly length: number }>
     /** A peer came in touch or was lost. */
     touched(device: string, carrier: string, up: boolean, remote: string): void
   }
@@ -55,18 +63,54 @@ export interface SwarmHost {
   notice(level: "debug" | "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>): void
 }
 
-/** The slice of a Hypercore session that replication uses. */
+/**
+ * The slice of a Hypercore 11 session that replication uses. `core.replicator` is internal to Hypercore and the version is pinned: without
+ * `detachFrom` a log once replicated stays tied to the stream, and every later download of it would ask every such peer again.
+ */
 export interface ReplicatedLog {
   readonly key: Buffer
+  readonly discoveryKey: Buffer
   readonly length: number
   readonly contiguousLength: number
   readonly fork: number
-  replicate(stream: Duplex): unknown
-  download(range: { readonly start: number; readonly end: number }): { done(): Promise<unknown>; destroy(): void }
+  readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void } }>
+  readonly core: { readonly replicator: { attached(mux: unknown): boolean; detachFrom(mux: unknown): void } }
+  replicate(mux: unknown): unknown
+  download(range: { readonly start: number; readonly end: number; readonly linear?: boolean }): { done(): Promise<unknown>; destroy(): void }
   get(index: number, options?: { readonly timeout?: number; readonly wait?: boolean }): Promise<Buffer | null>
   treeHash(length?: number): Promise<Buffer>
-  update(options?: { readonly wait?: boolean }): Promise<boolean>
+  /** Signed upgrade and Merkle nodes; see `bundle.ts`. */
+  proof(request: ProofRequest): Promise<LogProof>
+  /** Verifies and keeps; false or a rejection means that nothing was kept. */
+  applyProof(proof: LogProof & { readonly manifest: unknown }): Promise<boolean>
+  getManifest(options: { readonly raw: true }): Buffer | null
   on(event: string, listener: (...args: ReadonlyArray<never>) => void): void
   off(event: string, listener: (...args: ReadonlyArray<never>) => void): void
   close(): Promise<void>
+}
+
+export interface ProofRequest {
+  readonly block?: { readonly index: number; readonly nodes: number }
+  readonly upgrade?: { readonly start: number; readonly length: number }
+}
+
+export interface TreeNode {
+  readonly index: number
+  readonly size: number
+  readonly hash: Buffer
+}
+
+/** What Hypercore's `proof` gives and `applyProof` takes. */
+export interface LogProof {
+  readonly fork: number
+  readonly block: { readonly index: number; readonly value: Buffer | null; readonly nodes: ReadonlyArray<TreeNode> } | null
+  readonly hash: null
+  readonly seek: null
+  readonly upgrade: {
+    readonly start: number
+    readonly length: number
+    readonly nodes: ReadonlyArray<TreeNode>
+    readonly additionalNodes: ReadonlyArray<TreeNode>
+    readonly signature: Buffer
+  } | null
 }

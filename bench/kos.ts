@@ -1,0 +1,80 @@
+/** Where the benchmarks touch the product: everything kOS-specific that a case needs, and nothing else of it. */
+import { Context, Effect, Exit, Layer, Scope } from "effect"
+import * as fs from "node:fs"
+import { createHash } from "node:crypto"
+import { type KeyPair, keyPairFromSeed } from "../src/codec/signature.ts"
+import { uuidv7 } from "../src/codec/uuid.ts"
+import { HypercoreStore } from "../src/events/hypercore-store.ts"
+import { type Draft, Journal } from "../src/events/journal.ts"
+import { Disk } from "../src/events/ports.ts"
+import { Database } from "../src/projections/tables/database.ts"
+import { EventIndex, type NewEvent } from "../src/projections/tables/event-index.ts"
+import { Names } from "../src/projections/tables/names.ts"
+import { singleKeyring } from "../src/vault/keyring.ts"
+
+/** Keys by name, the same in every run, so that fixtures of different processes agree. */
+export const benchSeed = (name: string): Uint8Array => createHash("sha256").update(`kos bench ${name}`).digest()
+export const benchKeyPair = (name: string): KeyPair => keyPairFromSeed(benchSeed(name))
+export const meshKey = benchSeed("mesh")
+
+/** One setting changed, as a person's command makes it: the payload stands where the document's binary change does. */
+export const draftOf = (change: Uint8Array, subject = "config/node/network"): Draft => ({
+  type: "config.changed/1", actor: "person:mara", subject, command: benchCommand, cause: [], body: { change, paths: ["retry.limit"], summary: "" }
+})
+const benchCommand = uuidv7(1_800_000_000_000, Buffer.alloc(10, 7))
+
+export interface BenchJournal {
+  readonly log: string
+  /** Resolves when the events are synced and published: they were one unit of one frame. */
+  append(drafts: ReadonlyArray<Draft>): Promise<void>
+  blocks(): number
+  readonly walDirectory: string
+  close(): Promise<void>
+}
+
+/** The real journal over the real store, as boot wires them. */
+export const openJournal = async (directory: string, name = "node"): Promise<BenchJournal> => {
+  const logs = `${directory}/logs`
+  fs.mkdirSync(logs, { recursive: true, mode: 0o700 })
+  const store = await HypercoreStore.open(logs)
+  const scope = Scope.makeUnsafe()
+  const layer = Journal.layer(benchKeyPair(name), () => singleKeyring(meshKey)).pipe(
+    Layer.provide(Layer.merge(HypercoreStore.layer(store), Disk.layer(directory)))
+  )
+  const context = await Effect.runPromise(Layer.buildWithScope(layer, scope))
+  const journal = Context.get(context, Journal)
+  journal.begin()
+  return {
+    log: journal.log(),
+    append: async (drafts) => {
+      await Effect.runPromise(journal.append(drafts))
+    },
+    blocks: () => journal.length(),
+    walDirectory: `${logs}/db`,
+    close: async () => {
+      await Effect.runPromise(journal.stop())
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      await store.close()
+    }
+  }
+}
+
+export interface BenchIndex {
+  /** One transaction: rows and counts. */
+  add(events: ReadonlyArray<NewEvent>): void
+  /** Rows found. */
+  query(log: string, type: string, since: number, until: number, limit: number): number
+  close(): void
+}
+
+export const openIndex = async (file: string): Promise<BenchIndex> => {
+  const database = new Database(file)
+  const index = new EventIndex(database, new Names(database))
+  return {
+    add: (events) => {
+      index.insert(events)
+    },
+    query: (log, type, since, until, limit) => index.query({ logs: [log], types: [type], since, until, order: "newest", limit }).events.length,
+    close: () => database.close()
+  }
+}

@@ -1,0 +1,41 @@
+/** Every operation there is, in the order in which help shows them. */
+import type { Handler, Operation } from "../operation.ts"
+import { agentApply, agentList, agentRemove, agentShow, agentStart, agentStop } from "./agent.ts"
+import {
+  configApply, configConflicts, configDiff, configEdit, configExplain, configGet, configHistory, configResolve, configRevert, configSet, configShow,
+  configUnset, configValidate
+} from "./config.ts"
+import { eventAt, eventDiff, eventExport, eventList, eventShow, eventVerify } from "./event.ts"
+import { doctor, events, init, join, leave, logs, status, wait } from "./everyday.ts"
+import { completion, daemonRun, dhtRun, help } from "./local.ts"
+import { memoryAdd, memoryEdit, memoryForget, memoryHistory, memoryList, memorySearch, memoryShow } from "./memory.ts"
+import { inviteCreate, inviteList, inviteRevoke, meshCreate, meshMode, meshShow, nodeList, nodeName, nodeShow } from "./mesh.ts"
+import { syncExport, syncImport, syncNow, syncPause, syncResume, syncStatus } from "./sync.ts"
+
+const table = [
+  status, init, doctor, events, logs, wait, join, leave,
+  meshCreate, meshShow, meshMode, inviteCreate, inviteList, inviteRevoke, nodeList, nodeShow, nodeName,
+  syncStatus, syncNow, syncPause, syncResume, syncExport, syncImport,
+  eventList, eventShow, eventDiff, eventAt, eventVerify, eventExport,
+  configShow, configGet, configSet, configUnset, configEdit, configValidate, configDiff, configApply, configHistory, configRevert, configConflicts,
+  configResolve, configExplain,
+  agentList, agentShow, agentApply, agentRemove, agentStart, agentStop,
+  memoryList, memoryShow, memoryAdd, memoryEdit, memoryForget, memoryHistory, memorySearch,
+  daemonRun, dhtRun, completion, help
+] as const
+
+type Entry = (typeof table)[number]
+
+export type OperationName = Entry["name"]
+
+/** What the daemon must answer: one handler for each operation that is not the CLI's own. A missing one is a type error. */
+export type Handlers = { readonly [Op in Entry as Op["place"] extends "local" ? never : Op["name"]]: Handler<Op> }
+
+/** Types of one operation by its name: `InputOf<"config.get">`. */
+type Named<Name extends OperationName> = Extract<Entry, { readonly name: Name }>
+export type InputOf<Name extends OperationName> = Named<Name>["input"]["Type"]
+export type OutputOf<Name extends OperationName> = Named<Name>["output"]["Type"]
+
+export const operations: ReadonlyArray<Operation> = table
+
+export const operationByName: ReadonlyMap<string, Operation> = new Map(table.map((op) => [op.name, op]))

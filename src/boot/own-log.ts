@@ -1,0 +1,90 @@
+/**
+ * What happens to this node's own log before it is written: look, heal, or begin another. Design section 3, point 5.
+ *
+ * - *New* and *healthy*: begin. After a restart of the machine a joined node first gives its peers a short while to say that they hold
+ *   more of this log than we do, because the image of an old disk looks healthy.
+ * - *Short*: wait for peers to bring the tail back; what they cannot bring is closed for ever at the marked length, so that blocks which
+ *   others hold still count, and succeeded by a new log that says how many are missing.
+ * - *Rewritten, unmarked*: the same without waiting. *Copied*: a new log, and the old one is left to whoever has the original.
+ */
+import { Effect } from "effect"
+import { logKey } from "../events/hypercore-store.ts"
+import type { Finding, Journal, LastRun } from "../events/journal.ts"
+import type { LogStoreError } from "../events/log-store.ts"
+import type { Vault } from "../vault/vault.ts"
+
+/** How long a short log waits for peers, milliseconds. */
+export const healMsMax = 10_000
+/** How long a healthy-looking log waits for word from peers after a restart of the machine, milliseconds. */
+export const wordMsMax = 3_000
+
+export interface Succession {
+  readonly log: string
+  readonly finding: Finding["_tag"]
+  /** Blocks held, and blocks that the mark speaks of. */
+  readonly length: number
+  readonly expected: number
+  /** Of the old log at the expected length; zeros when only peers know it. */
+  readonly treeHash: string
+  readonly successor: string
+  readonly why: string
+}
+
+export interface OwnLogReport {
+  readonly lastRun: LastRun | undefined
+  readonly healed: { readonly from: number; readonly to: number } | undefined
+  readonly succession: Succession | undefined
+}
+
+export interface OwnLogOptions {
+  readonly journal: Journal["Service"]
+  readonly vault: Vault
+  readonly mesh: string
+  /** Waits until peers have brought the own log to this length, or until the time is over; true when they have. */
+  readonly heal: (length: number, msMax: number) => Promise<boolean>
+  /** The length that peers report of the own log, after waiting for a first word of any. 0 when nobody is there. */
+  readonly word: (msMax: number) => Promise<number>
+  readonly notice: (level: "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>) => void
+}
+
+/** Brings the journal to where it may begin; does not begin it. */
+export const settleOwnLog = (options: OwnLogOptions): Effect.Effect<OwnLogReport, LogStoreError> => Effect.gen(function*() {
+  const { journal, heal, word, notice } = options
+  let { finding, lastRun } = yield* Effect.promise(() => journal.inspect())
+  let healed: OwnLogReport["healed"]
+  const from = journal.length()
+  if (finding._tag === "Healthy" && lastRun !== undefined && !lastRun.sameBoot) {
+    const reported = yield* Effect.promise(() => word(wordMsMax))
+    if (reported > from) finding = { _tag: "Short", length: from, expected: reported, treeHash: unknownHash }
+  }
+  if (finding._tag === "Short") {
+    const expected = finding.expected
+    notice("warn", `this node's log has ${from} of ${expected} blocks; asking peers for the rest before anything is written`)
+    if (yield* Effect.promise(() => heal(expected, healMsMax))) {
+      const again = yield* Effect.promise(() => journal.inspect())
+      if (again.finding._tag === "Healthy") {
+        healed = { from, to: journal.length() }
+        finding = again.finding
+      }
+    }
+  }
+  if (finding._tag === "New" || finding._tag === "Healthy") return { lastRun, healed, succession: undefined }
+  const old = journal.log()
+  const next = yield* Effect.promise(() => options.vault.nextLogKeyPair(options.mesh))
+  yield* journal.succeed(next.keyPair)
+  const succession: Succession = {
+    log: old, finding: finding._tag, length: finding.length, expected: finding.expected, treeHash: finding.treeHash,
+    successor: logKey(next.keyPair.publicKey), why: whyOf[finding._tag]
+  }
+  notice("warn", `closed log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
+  return { lastRun, healed, succession }
+})
+
+const unknownHash = "0".repeat(64)
+
+const whyOf: Readonly<Record<Exclude<Finding["_tag"], "New" | "Healthy">, string>> = {
+  Short: "it lost its tail, and no peer could bring it back",
+  Rewritten: "its blocks are not those that were published",
+  Copied: "its directory is a copy, and the original may still be in use",
+  Unmarked: "its high-water mark is gone, so nobody can say whether it is whole"
+}

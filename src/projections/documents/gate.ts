@@ -1,0 +1,609 @@
+/**
+ * The gate: decides which changes reach Automerge. Design section 4.2, facts 7.
+ *
+ * **What it owns.** For one document: what every applied change made and overwrote, which hashes are refused, and the changes
+ * that wait. Pure memory: no clock, no chance, no Automerge.
+ *
+ * **How one change travels.** `offer` takes it from its log. The changes of one log are decided strictly in the order of that log;
+ * one that waits holds up those behind it (they build on it anyway). A change whose dependencies are all decided is decided itself:
+ * applied, or refused with a reason. That may wake others, of any log. `take` hands the applied ones over, in causal order.
+ *
+ * **Invariants.** A verdict is a function of the change and of its causal past alone, never of what else has arrived: therefore any
+ * interleaving of logs gives the same verdicts. Each rule below looks only at ancestors:
+ * - the actor belongs to the log; sequence = the actor's last accepted one + 1, and that one is an ancestor;
+ * - startOp = 1 + the last operation of all dependencies (Automerge's own rule for honest changes);
+ * - each reference names an operation of an ancestor or an earlier one of the same change, of the right kind, at the same place.
+ *   Automerge takes wrong ones without a word and then saves documents that cannot be loaded;
+ * - depth, and distinct keys of a map, are counted in the ancestors.
+ *
+ * **Tricky cases.**
+ * - *The same change in a stranger's log*: refused there (wrong actor), which says nothing about the original.
+ * - *A refused hash* is refused for ever, with the first reason; a fault of the transport form only (size, checksum) does not taint the hash.
+ * - *A change on refused ones* waits until all its dependencies are decided, then says which one was refused.
+ * - *Our own edit* is applied before it has an address; `own` marks it, and the event that brings it is `Known`.
+ */
+import * as Result from "effect/Result"
+import { changeActor } from "./actor.ts"
+import { type AutomergeChange, type ObjectKind, type OpId, readChange } from "./automerge-change.ts"
+import { genesisOf } from "./genesis.ts"
+import { mapKeysMax, objectDepthMax, operationCounterMax, waitingBytesMax, waitingChangesMax } from "./limits.ts"
+import type { DocId, LoggedChange, Verdict } from "./types.ts"
+
+export const applied: Verdict = { _tag: "Applied" }
+export const knownVerdict: Verdict = { _tag: "Known" }
+export const waiting: Verdict = { _tag: "Waiting" }
+
+/** One change that is in. Indices point into the gate's tables. */
+export interface AppliedChange {
+  readonly hash: string
+  readonly actor: number
+  readonly seq: number
+  readonly startOp: number
+  readonly count: number
+  /** 1 + the greatest generation of its dependencies. */
+  readonly generation: number
+  readonly deps: ReadonlyArray<number>
+  /** By actor, the sequence number of its newest change in the past of this one; its author's own is `seq - 1`. Shared, never changed. */
+  readonly past: ReadonlyArray<number>
+  /** -1 for the constant first change, and until our own edit is in a log. */
+  log: number
+  block: number
+  offset: number
+  ms: number
+}
+
+export interface ObjectInfo {
+  readonly index: number
+  readonly actor: number
+  readonly counter: number
+  readonly kind: ObjectKind
+  readonly depth: number
+}
+
+export interface KeyInfo {
+  readonly index: number
+  readonly key: string
+  /** Pairs of actor and first counter: who first touched the key, and when. */
+  readonly first: Array<number>
+}
+
+export interface LogLine {
+  readonly log: string
+  readonly actor: string
+  block: number
+  offset: number
+  readonly queue: Array<Queued>
+}
+
+export interface Queued {
+  readonly change: LoggedChange
+  /** Place in the answer of the present request; -1 when offered by an earlier one. */
+  slot: number
+}
+
+/** Operations that others may refer to, per actor: start, count, object, key (-1 an element of a list). */
+export const segmentWords = 4
+
+export interface Released {
+  readonly log: string
+  readonly block: number
+  readonly offset: number
+  readonly verdict: Verdict
+}
+
+/** What changed since the last `take`. */
+export interface Taken {
+  /** Plain chunks for Automerge. */
+  readonly chunks: ReadonlyArray<Uint8Array>
+  readonly rootKeys: ReadonlySet<string>
+  readonly fieldKeys: ReadonlySet<string>
+  readonly text: boolean
+  readonly released: ReadonlyArray<Released>
+}
+
+export const rootObject = 0
+
+const opKey = (actor: number, counter: number): number => counter * 2 ** 20 + actor
+
+/** All that the gate remembers; gate-memory.ts writes it down. */
+export class GateMemory {
+  readonly actors: Array<string> = []
+  readonly actorIndex = new Map<string, number>()
+  readonly logs: Array<LogLine> = []
+  readonly logIndex = new Map<string, number>()
+  readonly changes: Array<AppliedChange> = []
+  readonly byHash = new Map<string, number>()
+  readonly byActor: Array<Array<number>> = []
+  readonly heads = new Set<number>()
+  readonly refused = new Map<string, string>()
+  readonly objects = new Map<number, ObjectInfo>()
+  readonly objectList: Array<ObjectInfo> = [{ index: rootObject, actor: -1, counter: 0, kind: "map", depth: 0 }]
+  /** Per object. */
+  readonly keys: Array<Map<string, KeyInfo>> = [new Map()]
+  readonly keysUsed: Array<number> = [0]
+  /** Per actor. */
+  readonly segments: Array<Array<number>> = []
+  waitingChanges = 0
+  waitingBytes = 0
+  changeBytes = 0
+
+  actor(hex: string): number {
+    const known = this.actorIndex.get(hex)
+    if (known !== undefined) return known
+    const index = this.actors.push(hex) - 1
+    this.actorIndex.set(hex, index)
+    this.byActor.push([])
+    this.segments.push([])
+    return index
+  }
+
+  object(actor: number, counter: number, kind: ObjectKind, depth: number): ObjectInfo {
+    const info: ObjectInfo = { index: this.objectList.length, actor, counter, kind, depth }
+    this.objectList.push(info)
+    this.objects.set(opKey(actor, counter), info)
+    this.keys.push(new Map())
+    this.keysUsed.push(0)
+    return info
+  }
+
+  forgetObject(info: ObjectInfo): void {
+    this.objectList.pop()
+    this.keys.pop()
+    this.keysUsed.pop()
+    this.objects.delete(opKey(info.actor, info.counter))
+  }
+
+  findObject(actor: number, counter: number): ObjectInfo | undefined {
+    return this.objects.get(opKey(actor, counter))
+  }
+
+  key(object: number, key: string): KeyInfo {
+    const keys = this.keys[object]
+    const known = keys?.get(key)
+    if (known !== undefined) return known
+    const info: KeyInfo = { index: keys?.size ?? 0, key, first: [] }
+    keys?.set(key, info)
+    return info
+  }
+
+  lastOp(index: number): number {
+    const change = this.changes[index]
+    return change === undefined ? 0 : change.startOp + change.count - 1
+  }
+
+  add(change: AppliedChange): number {
+    const index = this.changes.push(change) - 1
+    this.byHash.set(change.hash, index)
+    this.byActor[change.actor]?.push(index)
+    for (const dep of change.deps) this.heads.delete(dep)
+    this.heads.add(index)
+    return index
+  }
+
+  /** The segment that holds this operation: its place in the actor's segments, or -1. */
+  segment(actor: number, counter: number): number {
+    const list = this.segments[actor]
+    if (list === undefined) return -1
+    let low = 0
+    let high = list.length / segmentWords - 1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const start = list[middle * segmentWords] ?? 0
+      if (counter < start) high = middle - 1
+      else if (counter >= start + (list[middle * segmentWords + 1] ?? 0)) low = middle + 1
+      else return middle * segmentWords
+    }
+    return -1
+  }
+
+  addOperation(actor: number, counter: number, object: number, key: number): void {
+    const list = this.segments[actor]
+    if (list === undefined) return
+    const last = list.length - segmentWords
+    if (last >= 0 && (list[last] ?? 0) + (list[last + 1] ?? 0) === counter && list[last + 2] === object && list[last + 3] === key) {
+      list[last + 1] = (list[last + 1] ?? 0) + 1
+    } else list.push(counter, 1, object, key)
+  }
+}
+
+export class Gate {
+  readonly doc: DocId
+  readonly memory: GateMemory
+  readonly #waitingFor = new Map<string, Set<LogLine>>()
+  readonly #actorOf = new Map<string, string>()
+  #chunks: Array<Uint8Array> = []
+  #rootKeys = new Set<string>()
+  #fieldKeys = new Set<string>()
+  #text = false
+  #released: Array<Released> = []
+  #verdicts: Array<Verdict> = []
+  #fresh = new Set<string>()
+  /** Why the document cannot go on; set once, cleared by loading it again. */
+  stalled: string | undefined
+
+  constructor(doc: DocId, memory?: GateMemory) {
+    this.doc = doc
+    this.memory = memory ?? new GateMemory()
+    if (memory === undefined) this.#begin()
+    else for (const line of this.memory.logs) this.#run(line)
+  }
+
+  #begin(): void {
+    const genesis = genesisOf(this.doc)
+    if (genesis === undefined) return
+    const { memory } = this
+    const actor = memory.actor(genesis.actor)
+    memory.add({ hash: genesis.hash, actor, seq: 1, startOp: 1, count: 2, generation: 1, deps: [], past: [], log: -1, block: -1, offset: -1, ms: 0 })
+    genesis.objects.forEach(({ key, kind }, i) => {
+      memory.addOperation(actor, i + 1, rootObject, memory.key(rootObject, key).index)
+      memory.key(rootObject, key).first.push(actor, i + 1)
+      memory.keysUsed[rootObject] = i + 1
+      memory.object(actor, i + 1, kind, 1)
+    })
+  }
+
+  /** Starts a request; until `verdicts` is read, places of the answer belong to it. */
+  begin(): void {
+    this.#verdicts = []
+    this.#fresh = new Set()
+    for (const line of this.memory.logs) for (const entry of line.queue) entry.slot = -1
+  }
+
+  /** The answers to all changes offered since `begin`, in that order. */
+  verdicts(): ReadonlyArray<Verdict> {
+    return this.#verdicts
+  }
+
+  /** The next change of its log, or one offered before. With `silent` (a load) it takes no place in the answer. */
+  offer(change: LoggedChange, silent = false): void {
+    const slot = silent ? -1 : this.#verdicts.push(waiting) - 1
+    const line = this.#line(change.log)
+    const again = change.block < line.block || (change.block === line.block && change.offset <= line.offset)
+    if (again) return this.#answer(slot, this.#offeredBefore(line, change, slot))
+    line.block = change.block
+    line.offset = change.offset
+    line.queue.push({ change, slot })
+    this.memory.waitingChanges++
+    this.memory.waitingBytes += change.change.byteLength
+    if (line.queue.length === 1) this.#run(line)
+  }
+
+  /** To be asked at the end of a request: whether more waits than may. */
+  overflow(): string | undefined {
+    const { waitingChanges, waitingBytes } = this.memory
+    if (waitingChanges <= waitingChangesMax && waitingBytes <= waitingBytesMax) return undefined
+    return `${waitingChanges} changes (${waitingBytes} bytes) wait for others that have not arrived; at most ${waitingChangesMax} and ${waitingBytesMax} may`
+  }
+
+  /** Takes an edit made here on top of everything; it has no address yet. Undefined when it is in, else why not. */
+  own(log: string, ms: number, bytes: Uint8Array): string | undefined {
+    const read = readChange(bytes)
+    if (Result.isFailure(read)) return read.failure.why
+    const change = read.success
+    const line = this.#line(log)
+    if (line.queue.length > 0) return "an earlier change of this log waits for others"
+    if (change.actor !== line.actor) return "the actor is not this log's"
+    if (change.deps.some((dep) => !this.memory.byHash.has(dep))) return "it builds on a change that is not there"
+    const why = this.#check(change, { log, block: -1, offset: -1, ms, change: bytes })
+    if (why !== undefined) return why
+    this.#chunks.pop() // the document holds it already
+    return undefined
+  }
+
+  /** Changes since the last call, for Automerge and for whoever reads the state. */
+  take(): Taken {
+    const taken: Taken = { chunks: this.#chunks, rootKeys: this.#rootKeys, fieldKeys: this.#fieldKeys, text: this.#text, released: this.#released }
+    this.#chunks = []
+    this.#rootKeys = new Set()
+    this.#fieldKeys = new Set()
+    this.#text = false
+    this.#released = []
+    return taken
+  }
+
+  /** Applied changes in an order that every node agrees on; each prefix is causally closed. */
+  order(): ReadonlyArray<AppliedChange> {
+    const { changes, actors } = this.memory
+    return changes.toSorted((a, b) =>
+      a.startOp - b.startOp || a.generation - b.generation || ((actors[a.actor] ?? "") < (actors[b.actor] ?? "") ? -1 : 1))
+  }
+
+  /** The applied change that made this operation. */
+  authorOf(actorHex: string, counter: number): AppliedChange | undefined {
+    const { memory } = this
+    const list = memory.byActor[memory.actorIndex.get(actorHex) ?? -1] ?? []
+    let low = 0
+    let high = list.length - 1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const change = memory.changes[list[middle] ?? -1]
+      if (change === undefined) return undefined
+      if (counter < change.startOp) high = middle - 1
+      else if (counter >= change.startOp + change.count) low = middle + 1
+      else return change
+    }
+    return undefined
+  }
+
+  #line(log: string): LogLine {
+    const { memory } = this
+    const known = memory.logs[memory.logIndex.get(log) ?? -1]
+    if (known !== undefined) return known
+    const line: LogLine = { log, actor: changeActor(log, this.doc), block: -1, offset: -1, queue: [] }
+    memory.logIndex.set(log, memory.logs.push(line) - 1)
+    return line
+  }
+
+  #answer(slot: number, verdict: Verdict): void {
+    if (slot >= 0) this.#verdicts[slot] = verdict
+  }
+
+  #offeredBefore(line: LogLine, change: LoggedChange, slot: number): Verdict {
+    const queued = line.queue.find((entry) => entry.change.block === change.block && entry.change.offset === change.offset)
+    if (queued !== undefined) {
+      if (queued.slot < 0) queued.slot = slot
+      return waiting
+    }
+    const read = readChange(change.change)
+    if (Result.isFailure(read)) return { _tag: "Refused", why: read.failure.why }
+    const { hash, actor } = read.success
+    if (actor !== line.actor) return wrongActor
+    if (this.memory.byHash.has(hash)) return this.#fresh.has(hash) ? applied : knownVerdict
+    const why = this.memory.refused.get(hash)
+    if (why !== undefined) return { _tag: "Refused", why }
+    this.stalled ??= `changes of log ${change.log.slice(0, 8)} came out of their order (block ${change.block})`
+    return waiting
+  }
+
+  /** Decides what can be decided, beginning with this log. */
+  #run(first: LogLine): void {
+    const ready: Array<LogLine> = [first]
+    for (let line = ready.pop(); line !== undefined; line = ready.pop()) {
+      for (let entry = line.queue[0]; entry !== undefined; entry = line.queue[0]) {
+        const decided = this.#decide(line, entry.change)
+        if (typeof decided === "string") {
+          const others = this.#waitingFor.get(decided)
+          if (others === undefined) this.#waitingFor.set(decided, new Set([line]))
+          else others.add(line)
+          break
+        }
+        line.queue.shift()
+        this.memory.waitingChanges--
+        this.memory.waitingBytes -= entry.change.change.byteLength
+        if (entry.slot >= 0) this.#verdicts[entry.slot] = decided.verdict
+        else this.#released.push({ log: line.log, block: entry.change.block, offset: entry.change.offset, verdict: decided.verdict })
+        const woken = decided.hash === undefined ? undefined : this.#waitingFor.get(decided.hash)
+        if (woken === undefined) continue
+        this.#waitingFor.delete(decided.hash ?? "")
+        for (const other of woken) if (other !== line) ready.push(other)
+      }
+    }
+  }
+
+  /** The verdict, and the hash that it settles; or the hash that must be decided first. */
+  #decide(line: LogLine, logged: LoggedChange): { readonly verdict: Verdict; readonly hash: string | undefined } | string {
+    const { memory } = this
+    const read = readChange(logged.change)
+    if (Result.isFailure(read)) {
+      const { why, hash } = read.failure
+      if (hash !== undefined && !memory.refused.has(hash)) memory.refused.set(hash, why)
+      return { verdict: { _tag: "Refused", why }, hash }
+    }
+    const change = read.success
+    const { hash } = change
+    if (change.actor !== line.actor) return { verdict: wrongActor, hash: undefined }
+    const known = memory.changes[memory.byHash.get(hash) ?? -1]
+    if (known !== undefined) {
+      if (known.log < 0) {
+        known.log = memory.logIndex.get(line.log) ?? -1
+        known.block = logged.block
+        known.offset = logged.offset
+        known.ms = logged.ms
+      }
+      return { verdict: knownVerdict, hash }
+    }
+    const before = memory.refused.get(hash)
+    if (before !== undefined) return { verdict: { _tag: "Refused", why: before }, hash }
+    let refusedDep: string | undefined
+    for (const dep of change.deps) {
+      if (memory.byHash.has(dep)) continue
+      if (!memory.refused.has(dep)) return dep
+      refusedDep ??= dep
+    }
+    const why = refusedDep !== undefined ? `builds on change ${refusedDep.slice(0, 8)}, which was refused` : this.#check(change, logged)
+    if (why === undefined) {
+      this.#fresh.add(hash)
+      return { verdict: applied, hash }
+    }
+    memory.refused.set(hash, why)
+    return { verdict: { _tag: "Refused", why }, hash }
+  }
+
+  /** The rules that look at the causal past; all dependencies are in. When it holds, the change is in; else nothing has changed. */
+  #check(change: AutomergeChange, logged: LoggedChange): string | undefined {
+    const { memory } = this
+    const { actor: actorHex, seq, startOp, operations } = change
+    const deps = change.deps.map((dep) => memory.byHash.get(dep) ?? -1)
+    const actor = memory.actor(actorHex)
+    const lastSeq = memory.byActor[actor]?.length ?? 0
+    if (seq !== lastSeq + 1) return `sequence number ${seq}, expected ${lastSeq + 1}`
+    const past = this.#past(deps, actor, seq)
+    if (past === undefined) return "it does not build on its author's change before it"
+    let highest = 0
+    let generation = 0
+    for (const dep of deps) {
+      highest = Math.max(highest, memory.lastOp(dep))
+      generation = Math.max(generation, memory.changes[dep]?.generation ?? 0)
+    }
+    if (startOp !== highest + 1) return `operation counter ${startOp}, expected ${highest + 1}`
+    if (startOp + operations.length > operationCounterMax) return "operation counters are used up"
+    const ids = [actor]
+    for (const other of change.others) {
+      const index = memory.actorIndex.get(other)
+      if (index === undefined) return "an operation refers to one of an unknown actor"
+      ids.push(index)
+    }
+    const segments = memory.segments[actor] ?? []
+    const segmentsBefore = segments.length
+    const lastCountBefore = segments[segmentsBefore - segmentWords + 1]
+    const made: Array<ObjectInfo> = []
+    const touched = new Map<number, Set<KeyInfo>>()
+    const why = this.#checkOperations(change, ids, past, made, touched)
+    if (why !== undefined) {
+      segments.length = segmentsBefore
+      if (lastCountBefore !== undefined) segments[segmentsBefore - segmentWords + 1] = lastCountBefore
+      for (const object of made.toReversed()) memory.forgetObject(object)
+      return why
+    }
+    for (const [object, keys] of touched) {
+      for (const info of keys) {
+        if (info.first.length === 0) memory.keysUsed[object] = (memory.keysUsed[object] ?? 0) + 1
+        if (!hasFirst(info.first, actor)) info.first.push(actor, startOp)
+        if (object === rootObject) this.#rootKeys.add(info.key)
+        else if (object === fieldsObject) this.#fieldKeys.add(info.key)
+      }
+    }
+    memory.add({
+      hash: change.hash, actor, seq, startOp, count: operations.length, generation: generation + 1, deps, past,
+      log: logged.block < 0 ? -1 : memory.logIndex.get(logged.log) ?? -1, block: logged.block, offset: logged.offset, ms: logged.ms
+    })
+    memory.changeBytes += change.plain.byteLength
+    this.#chunks.push(change.plain)
+    return undefined
+  }
+
+  /** What the change knew, by actor; undefined when its author's last change is not in it. */
+  #past(deps: ReadonlyArray<number>, actor: number, seq: number): ReadonlyArray<number> | undefined {
+    const { changes } = this.memory
+    const only = deps.length === 1 ? changes[deps[0] ?? -1] : undefined
+    if (only !== undefined && only.actor === actor) return only.seq === seq - 1 ? only.past : undefined
+    const past: Array<number> = []
+    for (const index of deps) {
+      const dep = changes[index]
+      if (dep === undefined) continue
+      for (let i = 0; i < dep.past.length; i++) if ((dep.past[i] ?? 0) > (past[i] ?? 0)) put(past, i, dep.past[i] ?? 0)
+      if (dep.seq > (past[dep.actor] ?? 0)) put(past, dep.actor, dep.seq)
+    }
+    return (past[actor] ?? 0) === seq - 1 ? past : undefined
+  }
+
+  #checkOperations(change: AutomergeChange, ids: ReadonlyArray<number>, past: ReadonlyArray<number>, made: Array<ObjectInfo>, touched: Map<number, Set<KeyInfo>>): string | undefined {
+    const { memory } = this
+    const actor = ids[0] ?? -1
+    const visible = this.#visible(actor, change, past)
+    const names = [change.actor, ...change.others]
+    let counter = change.startOp - 1
+    for (const operation of change.operations) {
+      counter++
+      let object = memory.objectList[rootObject]
+      if (operation.object !== undefined) {
+        const id = ids[operation.object.actor] ?? -1
+        if (visible(id, operation.object.counter)) object = memory.findObject(id, operation.object.counter)
+        else object = undefined
+      }
+      if (object === undefined) return "an operation in an object that its author cannot know"
+      const creates = operation.action !== "put" && operation.action !== "delete"
+      let keyIndex = -1
+      if (operation.key !== undefined) {
+        if (object.kind !== "map" || operation.insert) return "a map operation outside a map"
+        if (object.index === rootObject && this.#reserved(operation.key)) return `the key ${operation.key} belongs to the page itself`
+        const info = memory.key(object.index, operation.key)
+        keyIndex = info.index
+        const keys = touched.get(object.index)
+        if (keys === undefined) touched.set(object.index, new Set([info]))
+        else keys.add(info)
+        if (operation.action === "delete" && operation.predecessors.length === 0) return "a deletion of nothing"
+      } else {
+        const element = this.#checkElement(operation.element, operation, object, ids, visible)
+        if (element !== undefined) return element
+        if (object.index === textObject) this.#text = true
+        if (object.kind === "text" && operation.insert && (creates || !operation.string)) return "something other than text in a text"
+      }
+      const why = this.#checkPredecessors(operation.predecessors, names, ids, visible, object.index, keyIndex)
+      if (why !== undefined) return why
+      if (operation.action !== "delete") memory.addOperation(actor, counter, object.index, keyIndex)
+      if (creates) {
+        if (object.depth + 1 > objectDepthMax) return `objects nested deeper than ${objectDepthMax}`
+        made.push(memory.object(actor, counter, operation.action as ObjectKind, object.depth + 1))
+      }
+    }
+    for (const [object, keys] of touched) if (!this.#keysFit(object, keys, visible)) return `more than ${mapKeysMax} keys in one map`
+    return undefined
+  }
+
+  /** Whether the change may refer to this operation: an ancestor's, or its own. Later own ones were refused by the reader. */
+  #visible(actor: number, change: AutomergeChange, past: ReadonlyArray<number>): (id: number, counter: number) => boolean {
+    const { memory } = this
+    return (id, counter) => {
+      if (id === actor) return counter < change.startOp + change.operations.length
+      const index = memory.byActor[id]?.[(past[id] ?? 0) - 1]
+      return index !== undefined && counter <= memory.lastOp(index)
+    }
+  }
+
+  #checkElement(element: OpId | undefined, operation: { readonly action: string; readonly insert: boolean; readonly predecessors: ReadonlyArray<OpId> }, object: ObjectInfo, ids: ReadonlyArray<number>, visible: (id: number, counter: number) => boolean): string | undefined {
+    if (object.kind === "map") return "a list operation in a map"
+    if (operation.insert) {
+      if (operation.action === "delete" || operation.predecessors.length > 0) return "an insertion that also deletes"
+    } else {
+      const only = operation.predecessors[0]
+      if (operation.action !== "delete" || element === undefined || only === undefined || operation.predecessors.length > 1 ||
+        only.actor !== element.actor || only.counter !== element.counter) return "elements of lists are inserted and deleted, nothing else"
+    }
+    if (element === undefined) return undefined
+    return this.#refersTo(ids[element.actor] ?? -1, element.counter, object.index, -1, visible) ? undefined : "an element that its author cannot know"
+  }
+
+  #checkPredecessors(predecessors: ReadonlyArray<OpId>, names: ReadonlyArray<string>, ids: ReadonlyArray<number>, visible: (id: number, counter: number) => boolean, object: number, key: number): string | undefined {
+    let before: OpId | undefined
+    for (const id of predecessors) {
+      if (before !== undefined && (id.counter < before.counter || (id.counter === before.counter && (names[id.actor] ?? "") <= (names[before.actor] ?? "")))) return "predecessors out of order"
+      before = id
+      if (!this.#refersTo(ids[id.actor] ?? -1, id.counter, object, key, visible)) return "a predecessor that its author cannot know at this place"
+    }
+    return undefined
+  }
+
+  #refersTo(actor: number, counter: number, object: number, key: number, visible: (id: number, counter: number) => boolean): boolean {
+    if (!visible(actor, counter)) return false
+    const at = this.memory.segment(actor, counter)
+    const list = this.memory.segments[actor]
+    return at >= 0 && list?.[at + 2] === object && list[at + 3] === key
+  }
+
+  #reserved(key: string): boolean {
+    return genesisOf(this.doc)?.objects.some((object) => object.key === key) ?? false
+  }
+
+  #keysFit(object: number, touched: ReadonlySet<KeyInfo>, visible: (id: number, counter: number) => boolean): boolean {
+    const { memory } = this
+    if ((memory.keysUsed[object] ?? 0) + touched.size <= mapKeysMax) return true
+    let count = touched.size
+    for (const info of memory.keys[object]?.values() ?? []) {
+      if (touched.has(info)) continue
+      for (let i = 0; i < info.first.length; i += 2) {
+        if (!visible(info.first[i] ?? -1, info.first[i + 1] ?? 0)) continue
+        count++
+        break
+      }
+    }
+    return count <= mapKeysMax
+  }
+}
+
+/** Indices of a memory page's own objects; in other documents these numbers belong to nothing that the state shows. */
+export const textObject = 1
+export const fieldsObject = 2
+
+const wrongActor: Verdict = { _tag: "Refused", why: "the actor is not this log's: it was written in another log" }
+
+const hasFirst = (first: ReadonlyArray<number>, actor: number): boolean => {
+  for (let i = 0; i < first.length; i += 2) if (first[i] === actor) return true
+  return false
+}
+
+/** Arrays of numbers stay packed: no holes. */
+const put = (list: Array<number>, index: number, value: number): void => {
+  while (list.length < index) list.push(0)
+  list[index] = value
+}

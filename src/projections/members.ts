@@ -1,0 +1,89 @@
+/**
+ * The membership of this node's mesh as the rest of kOS sees it: operations kept in a table, folded once, and a signal when it changed.
+ *
+ * Operations come by two roads and are the same by their hash: in an event of a log (`log`), or shown by a peer at the handshake
+ * before the log that holds them was reached (`met`). Both count, as each is signed by itself. In the end every met one is also
+ * found in its author's log, so the set that counts converges; until then a rebuild keeps the met ones, because no log holds them yet.
+ */
+import { Result } from "effect"
+import { type Operation, openOperation } from "../codec/operation.ts"
+import { foldMembership, type Membership, type MembershipFold } from "./membership.ts"
+import { blob, type Database } from "./tables/database.ts"
+
+/** Operations that one mesh keeps at most; more are refused, so that a member cannot fill the disk through the handshake. */
+export const operationsMax = 100_000
+
+export type Source = "log" | "met"
+
+export class Members {
+  readonly mesh: string
+  readonly #database: Database
+  readonly #fold: MembershipFold
+  readonly #listeners = new Set<() => void>()
+
+  constructor(mesh: string, database: Database) {
+    this.mesh = mesh
+    this.#database = database
+    this.#fold = foldMembership(mesh)
+    for (const row of database.prepare("SELECT bytes FROM operations ORDER BY rowid").all()) {
+      const opened = openOperation(blob(row["bytes"]))
+      if (Result.isSuccess(opened)) this.#fold.offer(opened.success)
+    }
+  }
+
+  view(): Membership {
+    return this.#fold.view()
+  }
+
+  standing(device: string): "member" | "revoked" | "unknown" {
+    const member = this.view().members.get(device)
+    return member === undefined ? "unknown" : member.standing === "member" ? "member" : "revoked"
+  }
+
+  /** Parents before children. */
+  operations(): ReadonlyArray<Operation> {
+    return this.#fold.operations()
+  }
+
+  /** Every log of every device that ever belonged, with the length at which it was closed, if it was. */
+  logs(): ReadonlyArray<{ readonly log: string; readonly device: string; readonly closedAt: number | undefined }> {
+    return [...this.view().members.values()].flatMap((member) =>
+      member.logs.map(({ log, closedAt }) => ({ log, device: member.device, closedAt })))
+  }
+
+  /** Device that a log belongs to. */
+  deviceOf(log: string): string | undefined {
+    return this.view().devices.get(log)
+  }
+
+  /** What people call the device; its first digits when it is not known. */
+  nameOf(device: string): string {
+    return this.view().members.get(device)?.name ?? device.slice(0, 8)
+  }
+
+  /** Checks and keeps bytes from anywhere; why not, when they are not kept. Call within the transaction of their cursor, if they have one. */
+  take(bytes: Uint8Array, source: Source): Result.Result<Operation, string> {
+    const opened = openOperation(bytes)
+    if (Result.isFailure(opened)) return Result.fail(opened.failure.message)
+    const operation = opened.success
+    if (operation.mesh !== this.mesh && operation.hash !== this.mesh) return Result.fail("it belongs to another mesh")
+    const kept = this.#database.prepare("SELECT count(*) AS n FROM operations").get()?.["n"]
+    if (typeof kept === "number" && kept >= operationsMax) return Result.fail(`more than ${operationsMax} operations`)
+    this.#database.prepare(
+      "INSERT INTO operations (hash, source, bytes) VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE SET source = min(source, excluded.source)"
+    ).run(operation.hash, source === "log" ? 0 : 1, bytes)
+    const offered = this.#fold.offer(operation)
+    if (offered._tag === "Refused") return Result.fail(offered.why)
+    return Result.succeed(operation)
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** To be called after the transaction that took something in. */
+  changed(): void {
+    for (const listener of this.#listeners) listener()
+  }
+}

@@ -1,0 +1,108 @@
+import { createHash } from "node:crypto"
+import { type Database, int, text, textOrNull } from "./database.ts"
+import type { Names } from "./names.ts"
+
+/** A hash, 64 hex digits, for each derived table, and one over all of them. */
+export interface Fingerprint {
+  readonly all: string
+  readonly events: string
+  readonly commands: string
+  readonly cursors: string
+  readonly witnesses: string
+  readonly documents: string
+}
+
+/** Events hashed between two reads of the database: keeps memory flat. */
+const pageRows = 10_000
+
+/**
+ * What the derived tables hold, in an order that depends on nothing but what they hold. Two databases with the same fingerprint are equal
+ * in all that a rebuild can know; arrival numbers and local tables are left out (see schema). `commands` differs between nodes, the others
+ * do not once they have folded the same blocks.
+ */
+export const fingerprint = (database: Database, names: Names): Fingerprint => {
+  const parts = {
+    events: hashed(eventLines(database, names)),
+    commands: hashed(commandLines(database)),
+    cursors: hashed(cursorLines(database)),
+    witnesses: hashed(witnessLines(database, names)),
+    documents: hashed(documentLines(database))
+  }
+  return { all: hashed([parts.events, parts.commands, parts.cursors, parts.witnesses, parts.documents]), ...parts }
+}
+
+const hashed = (lines: Iterable<string>): string => {
+  const hash = createHash("sha256")
+  let gathered: Array<string> = []
+  for (const line of lines) {
+    gathered.push(line)
+    if (gathered.length < 1_000) continue
+    hash.update(`${gathered.join("\n")}\n`)
+    gathered = []
+  }
+  return hash.update(`${gathered.join("\n")}\n`).digest("hex")
+}
+
+function* eventLines(database: Database, names: Names): Iterable<string> {
+  const logs = database.prepare("SELECT DISTINCT c.log, n.text FROM counts c JOIN names n ON n.id = c.log ORDER BY n.text").all()
+  const page = database.prepare(
+    `SELECT * FROM events INDEXED BY events_address WHERE log = ? AND (block, offset) > (?, ?) ORDER BY block, offset LIMIT ${pageRows}`
+  )
+  for (const { log, text: key } of logs) {
+    yield text(key)
+    let [block, offset] = [-1, -1]
+    for (;;) {
+      const rows = page.all(int(log), block, offset)
+      for (const row of rows) {
+        block = int(row["block"])
+        offset = int(row["offset"])
+        yield JSON.stringify([block, offset, names.textAt(row, "type"), row["ms"], row["count"], names.textAt(row, "actor"), names.textAt(row, "subject"), row["status"]])
+      }
+      if (rows.length < pageRows) break
+    }
+  }
+}
+
+function* commandLines(database: Database): Iterable<string> {
+  const page = database.prepare(
+    "SELECT hex(c.command) AS command, n.text AS log, e.block, e.offset FROM commands c JOIN events e ON e.id = c.event JOIN names n ON n.id = e.log " +
+    `WHERE c.command > unhex(?) ORDER BY c.command LIMIT ${pageRows}`
+  )
+  let after = ""
+  for (;;) {
+    const rows = page.all(after)
+    for (const row of rows) {
+      after = text(row["command"])
+      yield JSON.stringify([after, row["log"], row["block"], row["offset"]])
+    }
+    if (rows.length < pageRows) break
+  }
+}
+
+function* cursorLines(database: Database): Iterable<string> {
+  for (const row of database.prepare("SELECT n.text AS log, c.folded FROM cursors c JOIN names n ON n.id = c.log ORDER BY n.text").all())
+    yield JSON.stringify([row["log"], row["folded"]])
+}
+
+function* witnessLines(database: Database, names: Names): Iterable<string> {
+  const logs = database.prepare("SELECT DISTINCT w.log, n.text FROM witnesses w JOIN names n ON n.id = w.log ORDER BY n.text").all()
+  const some = database.prepare(
+    "SELECT w.length, w.fork, w.tree_hash, n.text AS device FROM witnesses w JOIN names n ON n.id = w.device WHERE w.log = ? ORDER BY w.length, w.fork, w.tree_hash, device"
+  )
+  for (const { log, text: key } of logs) {
+    yield text(key)
+    for (const row of some.all(int(log))) yield JSON.stringify([row["length"], row["fork"], row["tree_hash"], row["device"]])
+  }
+}
+
+function* documentLines(database: Database): Iterable<string> {
+  const ids = database.prepare("SELECT d.id, n.text FROM documents d JOIN names n ON n.id = d.id ORDER BY n.text").all()
+  const one = database.prepare("SELECT heads, value, live, faults, conflicts, changes, waiting FROM documents WHERE id = ?")
+  for (const { id, text: name } of ids) {
+    const row = one.get(int(id))
+    if (row === undefined) continue
+    yield JSON.stringify([
+      text(name), ...["heads", "value", "live", "faults", "conflicts"].map((column) => textOrNull(row[column] ?? null) ?? null), row["changes"], row["waiting"]
+    ])
+  }
+}

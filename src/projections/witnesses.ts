@@ -1,0 +1,66 @@
+/**
+ * Witnesses: what members signed about the logs that they verified (`checkpoint.made`). A set, so the order of arrival does not matter.
+ * Two different tree hashes for one log, fork and length prove that its author, or a witness, lied; both are kept and shown.
+ */
+import { Schema } from "effect"
+import { Checkpoint } from "../events/catalogue.ts"
+import { type Database, int, text } from "./tables/database.ts"
+import type { Names } from "./tables/names.ts"
+
+export interface Contradiction {
+  readonly log: string
+  readonly fork: number
+  readonly length: number
+  /** Each tree hash with the devices that vouch for it. */
+  readonly claims: ReadonlyArray<{ readonly treeHash: string; readonly devices: ReadonlyArray<string> }>
+}
+
+export interface Witness {
+  readonly device: string
+  readonly fork: number
+  readonly length: number
+  readonly treeHash: string
+}
+
+export class Witnesses {
+  readonly #database: Database
+  readonly #names: Names
+
+  constructor(database: Database, names: Names) {
+    this.#database = database
+    this.#names = names
+  }
+
+  /** Takes the body of a checkpoint that a device signed. */
+  add(device: string, body: unknown): void {
+    if (!Schema.is(Checkpoint)(body)) return
+    const insert = this.#database.prepare("INSERT INTO witnesses VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+    for (const { log, fork, length, treeHash } of body.logs) insert.run(this.#names.idOf(log), length, fork, treeHash, this.#names.idOf(device))
+  }
+
+  /** What others say of a log, shortest first. */
+  of(log: string): ReadonlyArray<Witness> {
+    const id = this.#names.find(log)
+    if (id === undefined) return []
+    return this.#database.prepare("SELECT device, fork, length, tree_hash FROM witnesses WHERE log = ? ORDER BY length, tree_hash").all(id).map((row) => ({
+      device: this.#names.textAt(row, "device"), fork: int(row["fork"]), length: int(row["length"]), treeHash: text(row["tree_hash"])
+    }))
+  }
+
+  contradictions(): ReadonlyArray<Contradiction> {
+    const rows = this.#database.prepare(
+      "SELECT log, fork, length FROM witnesses GROUP BY log, fork, length HAVING count(DISTINCT tree_hash) > 1"
+    ).all()
+    return rows.map((row) => {
+      const log = this.#names.textAt(row, "log")
+      const fork = int(row["fork"])
+      const length = int(row["length"])
+      const claims = new Map<string, Array<string>>()
+      for (const witness of this.of(log)) {
+        if (witness.length !== length || witness.fork !== fork) continue
+        claims.set(witness.treeHash, [...claims.get(witness.treeHash) ?? [], witness.device])
+      }
+      return { log, fork, length, claims: [...claims].map(([treeHash, devices]) => ({ treeHash, devices })) }
+    })
+  }
+}

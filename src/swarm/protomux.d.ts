@@ -1,0 +1,44 @@
+/** The slice of Protomux 3 that we use; it ships no types. Loaded by the type checker only. */
+declare module "protomux" {
+  import type { Duplex } from "node:stream"
+  import type { State } from "compact-encoding"
+
+  interface Message {
+    send(value: Uint8Array): boolean
+  }
+  interface Channel {
+    readonly opened: boolean
+    readonly closed: boolean
+    readonly drained: boolean
+    open(handshake?: unknown): void
+    close(): void
+    addMessage(options: {
+      readonly encoding: unknown
+      readonly onmessage: (value: Uint8Array) => void
+    }): Message
+  }
+  interface ChannelName {
+    readonly protocol: string
+    readonly id?: Uint8Array | null
+  }
+  class Protomux {
+    constructor(stream: Duplex)
+    readonly stream: Duplex
+    readonly drained: boolean
+    protected _destroying: boolean
+    protected _safeDestroy(error: unknown): void
+    protected _warn(error: unknown): void
+    createChannel(options: ChannelName & {
+      readonly onopen?: () => void
+      readonly onclose?: (isRemote: boolean) => void
+      readonly ondrain?: () => void
+    }): Channel | null
+    pair(name: ChannelName, notify: (id: Uint8Array | null) => Promise<void> | void): void
+    unpair(name: ChannelName): void
+    opened(name: ChannelName): boolean
+    cork(): void
+    uncork(): void
+  }
+  export type { Channel, State }
+  export default Protomux
+}

@@ -1,0 +1,317 @@
+/**
+ * One session per connection: from two devices that only know each other's key to two members that exchange logs.
+ *
+ *   hello        versions, the mesh (blinded), proof of the mesh key         → or refused
+ *   have         hashes of the membership operations held, then `operations`: those that the other lacks, verified and kept
+ *   ready        only now is the standing of the device decided              → or refused
+ *   kos/heads    who holds how much (heads.ts), then replication; new membership operations go on being passed at once
+ *
+ * Why operations come before standing: the node that admitted this device may be away. The device brings the operations that prove it. Whoever
+ * knows the mesh key but is not known here sends its operations first and learns ours only when they proved it (of two that do not know
+ * each other the initiator begins).
+ *
+ * Invariants
+ * - Before `ready` of both sides nothing is told of logs and nothing is opened; a stranger costs at most `introductionBytesMax` and a few seconds.
+ * - Each message is handled after the one before it, also when that waits for the disk; what waits is bounded.
+ * - A malformed message ends the session with a notice that names the device. A revoked device is cut off in the turn in which membership tells.
+ *
+ * Tricky cases
+ * - The other side opens no `kos/session` because it is a candidate that pairs: `pairing` says so and the session stays out of the way.
+ * - Both sides refuse at once: each keeps its own reason and the one it was told.
+ */
+import { equalBytes, shortKey, toHex } from "../codec/bytes.ts"
+import { hashParts } from "../codec/hash.ts"
+import { Malformed } from "../codec/malformed.ts"
+import type { Connection } from "./carrier.ts"
+import { startHeads, type Heads, type HeadsEvents, type HeadsOptions } from "./heads.ts"
+import { decodeHello, decodeRefusal, encodeHello, encodeRefusal, helloOf, refusalText, versions, type Refusal } from "./hello.ts"
+import type { SwarmHost } from "./host.ts"
+import { type GuardedMux, openWire } from "./mux.ts"
+import { Reader, Writer } from "./wire.ts"
+
+export interface SessionOptions {
+  readonly heads: HeadsOptions
+  readonly helloMs: number
+  readonly operationsMs: number
+  readonly readyMs: number
+  /** Everything read from a device before it is known to be a member. */
+  readonly introductionBytesMax: number
+  readonly operationBytesMax: number
+  readonly operationsMax: number
+  /** Bytes of messages that wait for their turn. */
+  readonly pendingBytesMax: number
+  /** A refusal is given this long to reach the other side. */
+  readonly farewellMs: number
+}
+
+export const sessionDefaults: Omit<SessionOptions, "heads"> = {
+  helloMs: 5_000,
+  operationsMs: 5_000,
+  readyMs: 10_000,
+  introductionBytesMax: 655_360,
+  operationBytesMax: 65_536,
+  operationsMax: 8_192,
+  pendingBytesMax: 4_194_304,
+  farewellMs: 200
+}
+
+/** Operations of a device that nobody here knows. */
+const unknownOperationBytesMax = 262_144
+const hashesPerMessage = 1_024
+const operationMessageBytes = 131_072
+
+export interface SessionEnd {
+  /** Our reason, when we ended it. */
+  readonly refusal?: Refusal
+  /** The other side's reason, when it told one. */
+  readonly refusedBy?: Refusal
+  readonly why: string
+}
+
+export interface Session {
+  readonly connection: Connection
+  readonly device: string
+  readonly mux: GuardedMux
+  readonly heads: Heads
+  readonly phase: () => "hello" | "operations" | "ready" | "ended"
+  /** Membership changed: is the device still one, what is new to it, what is new to us? */
+  readonly review: () => void
+  readonly end: (refusal: Refusal | undefined, why: string) => void
+  readonly ended: Promise<SessionEnd>
+}
+
+export interface SessionEvents {
+  readonly heads: Omit<HeadsEvents, "onFault">
+  /** Both sides are members and ready. */
+  readonly onReady: () => void
+  /** The connection pairs; a missing hello is then no fault. */
+  readonly pairing: () => boolean
+}
+
+const hello = 0
+const refused = 1
+const have = 2
+const operations = 3
+const ready = 4
+
+export const startSession = (host: SwarmHost, connection: Connection, mux: GuardedMux, options: SessionOptions, events: SessionEvents): Session => {
+  const device = connection.device
+  const name = `${shortKey(device)} (${connection.carrier} ${connection.remote})`
+  const theirs = new Set<string>()
+  let phase: "hello" | "operations" | "ready" | "ended" = "hello"
+  let hashesDone = false
+  let operationsDone = false
+  let operationsSent = false
+  let readySent = false
+  let readyHeard = false
+  let operationBytes = 0
+  let pendingBytes = 0
+  let bytesRead = 0
+  let refusedBy: Refusal | undefined
+  let tail: Promise<void> = Promise.resolve()
+  let timer: NodeJS.Timeout | undefined
+  let resolveEnded: (end: SessionEnd) => void = () => undefined
+  const ended = new Promise<SessionEnd>((resolve) => { resolveEnded = resolve })
+
+  const onFault = (fault: Malformed | Error): void => {
+    host.notice("warn", `${name} sent a malformed message: ${fault.message}`, { device, carrier: connection.carrier, remote: connection.remote })
+    end("malformed", fault.message)
+  }
+  mux.onFault = onFault
+
+  /** Something of ours failed while a message was handled: the peer is not to blame. */
+  const onFailure = (fault: unknown): void => {
+    if (fault instanceof Malformed) return onFault(fault)
+    host.notice("warn", `the session with ${name} failed here: ${fault instanceof Error ? fault.message : String(fault)}`, { device })
+    end(undefined, "it failed here")
+  }
+
+  const onBytes = (bytes: Uint8Array): void => {
+    bytesRead += bytes.byteLength
+    if (phase === "ready" || host.membership.standing(device) === "member") return
+    if (bytesRead > options.introductionBytesMax) onFault(new Error(`${bytesRead} bytes before it was known to be a member`))
+  }
+
+  const arm = (ms: number, what: string): void => {
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      if (phase === "hello" && events.pairing()) arm(ms, what)
+      else if (phase === "operations" && host.membership.standing(device) === "unknown") end("notMember", `no proof of membership within ${ms} ms`)
+      else end("tooSlow", `${what} took more than ${ms} ms`)
+    }, ms)
+  }
+
+  const wire = openWire(mux, {
+    protocol: "kos/session",
+    bytesMax: [256, 512, 32 * hashesPerMessage + 16, 2 * operationMessageBytes, 16],
+    onMessage: (type, bytes) => {
+      pendingBytes += bytes.byteLength
+      const copy = type === operations ? bytes : bytes.slice()
+      if (pendingBytes > options.pendingBytesMax) throw new Reader("kos/session", copy).fault(`more than ${options.pendingBytesMax} bytes wait for their turn`)
+      tail = tail.then(async () => {
+        if (phase !== "ended") await handle(type, copy)
+        pendingBytes -= bytes.byteLength
+      }).catch(onFailure)
+    },
+    onFault,
+    onClose: () => {
+      if (phase !== "ended" && !(phase === "hello" && events.pairing())) end(undefined, "the other side closed the session")
+    }
+  })
+
+  const heads = startHeads(host, mux, device, options.heads, { ...events.heads, onFault })
+
+  const handle = async (type: number, bytes: Uint8Array): Promise<void> => {
+    const reader = new Reader(`kos/session message ${type}`, bytes)
+    if (type === refused) {
+      const told = decodeRefusal(bytes)
+      refusedBy = told.refusal
+      const why = told.refusal === undefined ? told.detail : refusalText[told.refusal]
+      host.notice(told.refusal === "stopping" ? "debug" : "info", `${name} refused: ${why}`, { device, detail: told.detail })
+      end(undefined, `refused: ${why}`)
+    } else if (type === hello) {
+      if (phase !== "hello") throw reader.fault("it came twice")
+      onHello(bytes)
+    } else if (phase === "hello") {
+      throw reader.fault("it came before the hello")
+    } else if (type === have) {
+      onHave(reader)
+    } else if (type === operations) {
+      await onOperations(reader)
+    } else {
+      reader.end()
+      if (readyHeard) throw reader.fault("it came twice")
+      readyHeard = true
+      begin()
+    }
+  }
+
+  const onHello = (bytes: Uint8Array): void => {
+    const found = decodeHello(bytes)
+    if (found.versionMax < versions.min || found.versionMin > versions.max) {
+      return end("version", `it speaks ${found.versionMin} to ${found.versionMax}, here ${versions.min} to ${versions.max}`)
+    }
+    const expected = helloOf(host, connection, false)
+    if (!equalBytes(found.mesh, expected.mesh)) return end("otherMesh", "its hello names another mesh")
+    if (!equalBytes(found.proof, expected.proof)) return end("notMember", "its proof of the mesh key does not fit")
+    if (host.membership.standing(device) === "revoked") return end("revoked", "it was revoked")
+    phase = "operations"
+    arm(options.operationsMs, "the exchange of membership operations")
+    const hashes = host.membership.operations().slice(-options.operationsMax).map(operationHash)
+    for (let start = 0; start < hashes.length || start === 0; start += hashesPerMessage) {
+      const part = hashes.slice(start, start + hashesPerMessage)
+      const writer = new Writer().byte(start + part.length >= hashes.length ? 1 : 0)
+      for (const hash of part) writer.hex(hash)
+      wire?.send(have, writer.take())
+    }
+  }
+
+  const onHave = (reader: Reader): void => {
+    if (hashesDone) throw reader.fault("it came after the last one")
+    hashesDone = reader.byte() === 1
+    while (reader.left > 0) theirs.add(reader.hex(32))
+    if (theirs.size > options.operationsMax) throw reader.fault(`more than ${options.operationsMax} hashes`)
+    if (hashesDone && (connection.initiator || host.membership.standing(device) === "member")) sendOperations()
+  }
+
+  /** What the other side lacks, parents before children; also later, whenever membership changes. */
+  const sendOperations = (): void => {
+    const first = !operationsSent
+    operationsSent = true
+    let writer = new Writer()
+    let some = first
+    for (const operation of host.membership.operations()) {
+      const hash = operationHash(operation)
+      if (theirs.has(hash)) continue
+      theirs.add(hash)
+      if (writer.size + operation.byteLength > operationMessageBytes && writer.size > 0) {
+        wire?.send(operations, Buffer.concat([Uint8Array.of(0), writer.take()]))
+        writer = new Writer()
+      }
+      writer.bytes(operation)
+      some = true
+    }
+    if (some) wire?.send(operations, Buffer.concat([Uint8Array.of(1), writer.take()]))
+  }
+
+  const onOperations = async (reader: Reader): Promise<void> => {
+    if (!hashesDone) throw reader.fault("it came before the hashes")
+    const last = reader.byte() === 1
+    const brought: Array<Uint8Array> = []
+    while (reader.left > 0) brought.push(reader.bytes(options.operationBytesMax))
+    operationBytes += brought.reduce((sum, operation) => sum + operation.byteLength, 0)
+    if (host.membership.standing(device) !== "member" && operationBytes > unknownOperationBytesMax) {
+      throw reader.fault(`${operationBytes} bytes of operations from a device that is not known`)
+    }
+    for (const operation of brought) theirs.add(operationHash(operation))
+    if (theirs.size > 2 * options.operationsMax) throw reader.fault("too many operations in one session")
+    if (brought.length > 0) await host.membership.offer(brought)
+    if (hasEnded() || !last || operationsDone) return
+    operationsDone = true
+    const standing = host.membership.standing(device)
+    if (standing === "revoked") return end("revoked", "it was revoked")
+    if (standing === "unknown") return end("notMember", "the operations it brought do not admit it")
+    if (!operationsSent) sendOperations()
+    readySent = true
+    wire?.send(ready, new Uint8Array(0))
+    arm(options.readyMs, "the other side's consent")
+    begin()
+  }
+
+  const begin = (): void => {
+    if (!readySent || !readyHeard || phase !== "operations") return
+    if (host.membership.standing(device) !== "member") return review()
+    phase = "ready"
+    clearTimeout(timer)
+    connection.stream.off("data", onBytes)
+    events.onReady()
+    heads.begin()
+  }
+
+  const hasEnded = (): boolean => phase === "ended"
+
+  const review = (): void => {
+    if (phase === "ended") return
+    const standing = host.membership.standing(device)
+    if (standing === "revoked") return end("revoked", "it was revoked")
+    if (phase === "ready" && standing === "unknown") return end("notMember", "it is a member no more")
+    if (phase !== "ready") return
+    sendOperations()
+    heads.review()
+  }
+
+  const end = (refusal: Refusal | undefined, why: string): void => {
+    if (phase === "ended") return
+    const told = phase
+    phase = "ended"
+    clearTimeout(timer)
+    connection.stream.off("data", onBytes)
+    heads.end()
+    if (refusal !== undefined && wire !== undefined && !wire.closed()) {
+      wire.send(refused, encodeRefusal(refusal, why))
+      host.notice(refusal === "stopping" ? "debug" : "info", `${name} was refused: ${refusalText[refusal]}`, { device, why, phase: told })
+      setTimeout(() => connection.destroy(), options.farewellMs)
+    } else {
+      connection.destroy()
+    }
+    resolveEnded({ why, ...(refusal === undefined ? {} : { refusal }), ...(refusedBy === undefined ? {} : { refusedBy }) })
+  }
+
+  connection.stream.on("data", onBytes)
+  void connection.closed.then(() => end(undefined, "the connection ended"))
+  arm(options.helloMs, "the hello")
+  wire?.send(hello, encodeHello(helloOf(host, connection, true)))
+
+  return { connection, device, mux, heads, phase: () => phase, review, end, ended }
+}
+
+const hashes = new WeakMap<Uint8Array, string>()
+
+/** Names an operation in this exchange; kept, because a node with many peers tells the same ones again and again. */
+const operationHash = (operation: Uint8Array): string => {
+  const known = hashes.get(operation)
+  if (known !== undefined) return known
+  const hash = toHex(hashParts("kos/operation/1", operation))
+  hashes.set(operation, hash)
+  return hash
+}

@@ -1,0 +1,394 @@
+/**
+ * The node among others: starts the carriers, gives each connection a session or a pairing, and keeps to what membership says now.
+ *
+ * It owns the sessions, the replication they share, and the mode. A connection travels: firewall (revoked never; unknown devices only as far as the
+ * introduction has room, or while an invite is open) → multiplexer → session, and beside it pairing while an invite is open → replication.
+ *
+ * Invariants: `isolated` leaves no carrier, session or open log; a device has at most `perDeviceMax` connections (the oldest goes); what membership
+ * revokes is cut off in the turn in which it tells; a carrier that cannot start is a notice, not a failure of the node.
+ */
+import { shortKey } from "../codec/bytes.ts"
+import { hashParts } from "../codec/hash.ts"
+import type { Carrier, CarrierStatus, Connection } from "./carrier.ts"
+import { headsDefaults, type HeadsOptions } from "./heads.ts"
+import type { SwarmHost } from "./host.ts"
+import { replicationDefaults, type ReplicationOptions } from "./limits.ts"
+import { discoveryKeyOf, makeLinks, type Links, type ServedRoom } from "./links.ts"
+import { openMux, type GuardedMux } from "./mux.ts"
+import {
+  makeWrongInvites, pairingDefaults, requestPairing, servePairing, type PairingOptions, type Redeem, type Redeemed
+} from "./pairing.ts"
+import { makeReplication, type PeerState, type Replication } from "./replication.ts"
+import { sessionDefaults, startSession, type Session, type SessionOptions } from "./session.ts"
+
+export interface SwarmOptions {
+  readonly now: () => number
+  readonly mode?: SwarmMode
+  readonly replication?: Partial<ReplicationOptions>
+  readonly session?: Partial<SessionOptions>
+  readonly heads?: Partial<HeadsOptions>
+  readonly pairing?: Partial<PairingOptions>
+  /** Connections of devices not known here that are looked at at a time. */
+  readonly introductionsMax?: number
+  readonly perDeviceMax?: number
+  /** Members dialled beside the topic. */
+  readonly dialMax?: number
+  /** Where a member was last met, for the carriers that can use it. */
+  readonly hint?: (device: string) => string | undefined
+  /** Redeems an invite that this node issued or knows; without it nobody can pair here. */
+  readonly redeem?: Redeem
+}
+
+export type SwarmMode = "joined" | "isolated"
+
+export interface SessionStatus {
+  readonly device: string
+  readonly carrier: string
+  readonly remote: string
+  readonly initiator: boolean
+  readonly phase: string
+  readonly caughtUp: boolean
+  /** Logs that the peer holds more of than we do. */
+  readonly ahead: number
+  readonly openLogs: number
+  readonly headsSent: number
+  readonly headsReceived: number
+}
+
+export interface Swarm {
+  readonly start: () => Promise<void>
+  readonly stop: () => Promise<void>
+  readonly mode: () => SwarmMode
+  readonly setMode: (mode: SwarmMode) => Promise<void>
+  /** No log is downloaded or served; membership and heads go on. */
+  readonly pause: () => void
+  readonly resume: () => void
+  readonly paused: () => boolean
+  /** Forgets back-off, asks every peer again, dials remembered ones. */
+  readonly syncNow: () => void
+  /** True once at least `peersMin` peers (default 1) are in touch, have told all their heads, and hold nothing that we lack; false after `timeoutMs`. */
+  readonly waitSynced: (timeoutMs: number, peersMin?: number) => Promise<boolean>
+  readonly sessions: () => ReadonlyArray<SessionStatus>
+  readonly carriers: () => ReadonlyArray<CarrierStatus>
+  readonly downloading: () => { readonly logs: number; readonly waiting: number }
+  /** Downloads the tail of our own log that peers hold, before the first append; resolves with the length then held. */
+  readonly healOwn: (length: number, timeoutMs: number) => Promise<number>
+  /** Meet candidates of this invite until it is closed. */
+  readonly openInvite: (invitePublicKey: Uint8Array) => Promise<void>
+  readonly closeInvite: (invitePublicKey: Uint8Array) => Promise<void>
+  /** The candidate's side of an invite; `undefined` when nobody was met in time. */
+  readonly pair: (invitePublicKey: Uint8Array, build: (connection: Connection) => Uint8Array, timeoutMs: number) => Promise<Redeemed | undefined>
+}
+
+export const meshTopic = (meshKey: Uint8Array): Uint8Array => hashParts("kos/topic/1", meshKey)
+export const pairingTopic = (invitePublicKey: Uint8Array): Uint8Array => hashParts("kos/pairing-topic/1", invitePublicKey)
+
+interface Open {
+  readonly session: Session
+  readonly links: Links
+  readonly since: number
+  state: PeerState | undefined
+}
+
+export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Carrier>, options: SwarmOptions): Swarm => {
+  const replicationOptions: ReplicationOptions = { ...replicationDefaults, now: options.now, ...options.replication }
+  const headsOptions: HeadsOptions = { ...headsDefaults, ...options.heads }
+  const sessionOptions: SessionOptions = { ...sessionDefaults, heads: headsOptions, ...options.session }
+  const pairingOptions: PairingOptions = { ...pairingDefaults, ...options.pairing }
+  const introductionsMax = options.introductionsMax ?? 8
+  const perDeviceMax = options.perDeviceMax ?? 2
+  const dialMax = options.dialMax ?? 64
+  const wrong = makeWrongInvites(pairingOptions, options.now)
+  const room: ServedRoom = { count: 0 }
+  const open = new Set<Open>()
+  const invites = new Map<string, Uint8Array>()
+  const dialled = new Set<string>()
+  let logs = new Map<string, string>()
+  let discovery = new Map<string, string>()
+  let carriers: ReadonlyArray<Carrier> = []
+  let replication: Replication | undefined
+  let unsubscribe: () => void = () => undefined
+  let candidate: ((connection: Connection, mux: GuardedMux) => void) | undefined
+  let mode: SwarmMode = options.mode ?? "joined"
+  let started = false
+  let paused = false
+
+  /** Discovery keys cost a hash each: only new logs are hashed. */
+  const readMembership = (): void => {
+    const before = new Map([...discovery].map(([key, log]) => [log, key]))
+    const list = host.membership.logs()
+    logs = new Map(list.map(({ log, device }) => [log, device]))
+    discovery = new Map(list.map(({ log }) => [before.get(log) ?? discoveryKeyOf(log), log]))
+  }
+
+  const introductions = (): number => [...open].filter(({ session }) => session.phase() !== "ready" && host.membership.standing(session.device) === "unknown").length
+
+  const firewall = (device: string): boolean => {
+    if (device === host.device) return false
+    if (candidate !== undefined) return true
+    const standing = host.membership.standing(device)
+    return standing === "member" || standing === "unknown" && introductions() < introductionsMax
+  }
+
+  const onConnection = (connection: Connection): void => {
+    if (!started || mode === "isolated" || !firewall(connection.device)) return connection.destroy()
+    const mux = openMux(connection.stream, (fault) => {
+      host.notice("warn", `${shortKey(connection.device)} (${connection.carrier} ${connection.remote}) sent malformed bytes: ${fault.message}`, { device: connection.device })
+    })
+    if (candidate !== undefined && host.membership.standing(connection.device) !== "member") return candidate(connection, mux)
+    begin(connection, mux)
+  }
+
+  const begin = (connection: Connection, mux: GuardedMux): void => {
+    const device = connection.device
+    const links = makeLinks(host, mux, device, replicationOptions, room, (key) => discovery.get(key))
+    const serves = invites.size > 0 && options.redeem !== undefined && host.membership.standing(device) === "unknown"
+    const pairing = serves && options.redeem !== undefined
+      ? servePairing(connection, mux, pairingOptions, wrong, options.redeem, host.notice)
+      : undefined
+    const session = startSession(host, connection, mux, sessionOptions, {
+      pairing: () => pairing?.busy() ?? false,
+      onReady: () => ready(entry),
+      heads: {
+        known: (log) => logs.has(log),
+        onHead: (log, length, fork) => {
+          if (fork !== 0) host.logs.diverged(log, device, `it tells of fork ${fork}`)
+          else if (entry.state !== undefined) replication?.offer(entry.state, log, length)
+        },
+        onPace: (serving, bytesPerSecond) => {
+          if (entry.state !== undefined) replication?.setPace(entry.state, serving, bytesPerSecond)
+        },
+        onCaughtUp: () => compareOwn(entry),
+        treeHash: (log, length) => treeHash(links, log, length)
+      }
+    })
+    const entry: Open = { session, links, since: options.now(), state: undefined }
+    open.add(entry)
+    void pairing?.done.then(() => setTimeout(() => {
+      if (session.phase() === "hello") session.end(undefined, "the pairing is over")
+    }, sessionOptions.farewellMs))
+    void session.ended.then(async () => {
+      open.delete(entry)
+      pairing?.end()
+      if (entry.state !== undefined) {
+        replication?.remove(entry.state)
+        if (![...open].some((other) => other.session.device === device && other.session.phase() === "ready")) {
+          host.receipts.touched(device, connection.carrier, false, connection.remote)
+        }
+      }
+      await links.close()
+    })
+    crowd(device)
+  }
+
+  /** Of too many connections to one device the oldest goes. */
+  const crowd = (device: string): void => {
+    const same = [...open].filter(({ session }) => session.device === device).sort((a, b) => a.since - b.since)
+    for (const entry of same.slice(0, Math.max(0, same.length - perDeviceMax))) entry.session.end("busy", "a newer connection took its place")
+  }
+
+  const ready = (entry: Open): void => {
+    if (replication === undefined) return
+    const { session, links } = entry
+    const state = replication.add({ device: session.device, links, probe: session.heads.probe })
+    entry.state = state
+    links.setServing(!paused)
+    host.receipts.touched(session.device, session.connection.carrier, true, session.connection.remote)
+    queueMicrotask(() => session.heads.pace(!paused, replicationOptions.upBytesPerSecondMax))
+    for (const { log, length } of host.receipts.holdings(session.device)) if (logs.has(log)) replication.offer(state, log, length)
+  }
+
+  /** Our own log is the one whose rewriting would hurt most: compared with every peer that holds some of it, as soon as it told its heads. */
+  const compareOwn = (entry: Open): void => {
+    const own = host.logs.own()
+    const held = host.receipts.holdings(entry.session.device).find(({ log }) => log === own)?.length ?? 0
+    const ours = replication?.ourLength(own) ?? 0
+    if (held === 0 || held > ours) return
+    void Promise.all([entry.session.heads.probe(own, held), treeHash(entry.links, own, held)]).then(([theirs, mine]) => {
+      if (theirs === undefined || mine === undefined || Buffer.compare(theirs, mine) === 0) return
+      host.logs.diverged(own, entry.session.device, `it holds another history of our log at length ${held}`)
+    }).catch(() => undefined)
+  }
+
+  /** Kept open for a moment: a probe is mostly followed by a download. */
+  const treeHash = async (links: Links, log: string, length: number): Promise<Uint8Array | undefined> => {
+    const link = await links.acquire(log)
+    const found = link.log.contiguousLength < length ? undefined : await link.log.treeHash(length).catch(() => undefined)
+    if (links.open() > replicationOptions.servedMax) link.release()
+    else setTimeout(() => link.release(), replicationOptions.lingerMs)
+    return found
+  }
+
+  const onMembership = (): void => {
+    readMembership()
+    for (const { session } of [...open]) session.review()
+    replication?.review()
+    dial()
+  }
+
+  const dial = (): void => {
+    if (mode === "isolated" || !started) return
+    const members = new Set([...logs.values()].filter((device) => device !== host.device && host.membership.standing(device) === "member"))
+    for (const device of [...dialled]) {
+      if (members.has(device)) continue
+      dialled.delete(device)
+      for (const carrier of carriers) carrier.forget(device)
+    }
+    for (const device of members) {
+      if (dialled.has(device) || dialled.size >= dialMax) continue
+      dialled.add(device)
+      const hint = options.hint?.(device)
+      for (const carrier of carriers) {
+        if (hint === undefined) carrier.dial(device)
+        else carrier.dial(device, hint)
+      }
+    }
+  }
+
+  const connect = async (): Promise<void> => {
+    replication = makeReplication(host, replicationOptions, (log) => logs.has(log))
+    if (paused) replication.pause()
+    carriers = makeCarriers()
+    await Promise.all(carriers.map(async (carrier) => {
+      try {
+        await carrier.start({ keyPair: host.keyPair, firewall, onConnection, onNotice: (text) => host.notice("info", text, { carrier: carrier.name }) })
+        await carrier.join(meshTopic(host.mesh.key))
+        for (const key of invites.values()) await carrier.join(pairingTopic(key))
+      } catch (fault) {
+        host.notice("warn", `the carrier ${carrier.name} did not start: ${fault instanceof Error ? fault.message : String(fault)}`)
+      }
+    }))
+    dial()
+  }
+
+  const disconnect = async (refusal: "stopping" | "isolated"): Promise<void> => {
+    for (const { session } of [...open]) session.end(refusal, "")
+    const ending = [...open].map(({ session }) => session.connection.closed)
+    await Promise.all([...ending, replication?.stop()])
+    replication = undefined
+    await Promise.all(carriers.map((carrier) => carrier.stop()))
+    carriers = []
+    dialled.clear()
+  }
+
+  const joinAll = async (topic: Uint8Array): Promise<void> => {
+    await Promise.all(carriers.map((carrier) => carrier.join(topic)))
+  }
+
+  const leaveAll = async (topic: Uint8Array): Promise<void> => {
+    await Promise.all(carriers.map((carrier) => carrier.leave(topic)))
+  }
+
+  const synced = (peersMin: number): boolean => {
+    const inTouch = [...open].filter(({ session }) => session.phase() === "ready")
+    return inTouch.length >= peersMin && inTouch.every(({ session }) => session.heads.caughtUp()) && (replication?.idle() ?? true)
+  }
+
+  const setPaused = (value: boolean): void => {
+    paused = value
+    if (paused) replication?.pause()
+    else replication?.resume()
+    for (const { session, links } of open) {
+      links.setServing(!paused && session.phase() === "ready")
+      session.heads.pace(!paused, replicationOptions.upBytesPerSecondMax)
+    }
+  }
+
+  return {
+    start: async () => {
+      if (started) return
+      started = true
+      readMembership()
+      unsubscribe = host.membership.onChange(onMembership)
+      if (mode === "joined") await connect()
+    },
+    stop: async () => {
+      if (!started) return
+      started = false
+      unsubscribe()
+      await disconnect("stopping")
+    },
+    mode: () => mode,
+    setMode: async (next) => {
+      if (next === mode) return
+      mode = next
+      if (!started) return
+      if (mode === "isolated") await disconnect("isolated")
+      else await connect()
+    },
+    pause: () => setPaused(true),
+    resume: () => setPaused(false),
+    paused: () => paused,
+    syncNow: () => {
+      for (const { session } of open) session.heads.ask()
+      replication?.now()
+      dialled.clear()
+      dial()
+    },
+    waitSynced: (timeoutMs, peersMin = 1) => new Promise((resolve) => {
+      const until = options.now() + timeoutMs
+      const look = (): void => {
+        const reached = synced(peersMin)
+        if (!reached && options.now() < until) return
+        clearInterval(timer)
+        resolve(reached)
+      }
+      const timer = setInterval(look, 20)
+      look()
+    }),
+    sessions: () => [...open].map(({ session, links, state }) => ({
+      device: session.device,
+      carrier: session.connection.carrier,
+      remote: session.connection.remote,
+      initiator: session.connection.initiator,
+      phase: session.phase(),
+      caughtUp: session.heads.caughtUp(),
+      ahead: state?.ahead.size ?? 0,
+      openLogs: links.open(),
+      headsSent: session.heads.counts.sent,
+      headsReceived: session.heads.counts.received
+    })),
+    carriers: () => carriers.map((carrier) => carrier.status()),
+    downloading: () => ({ logs: replication?.downloading() ?? 0, waiting: replication?.waiting() ?? 0 }),
+    healOwn: async (length, timeoutMs) => replication === undefined ? 0 : await replication.heal(length, timeoutMs),
+    openInvite: async (key) => {
+      invites.set(Buffer.from(key).toString("hex"), key)
+      await joinAll(pairingTopic(key))
+    },
+    closeInvite: async (key) => {
+      invites.delete(Buffer.from(key).toString("hex"))
+      await leaveAll(pairingTopic(key))
+    },
+    pair: async (key, build, timeoutMs) => {
+      if (candidate !== undefined) return { refused: "busy", detail: "another invite is being redeemed here" }
+      const topic = pairingTopic(key)
+      try {
+        return await new Promise<Redeemed | undefined>((resolve) => {
+          let last: Redeemed | undefined
+          let turn: Promise<void> = Promise.resolve()
+          let over = false
+          const finish = (found: Redeemed | undefined): void => {
+            over = true
+            clearTimeout(timer)
+            resolve(found)
+          }
+          const timer = setTimeout(() => finish(last), timeoutMs)
+          candidate = (connection, mux) => {
+            turn = turn.then(async () => {
+              const found = over ? undefined : await requestPairing(connection, mux, pairingOptions, build)
+              connection.destroy()
+              if (found === undefined) return
+              last = found
+              // A member that has not heard of the invite yet is no verdict: another may have.
+              if ("accepted" in found || found.refused !== "unknown" && found.refused !== "busy") finish(found)
+            })
+          }
+          joinAll(topic).catch((fault: unknown) => host.notice("warn", `the invite's topic could not be joined: ${String(fault)}`))
+        })
+      } finally {
+        candidate = undefined
+        await leaveAll(topic).catch(() => undefined)
+      }
+    }
+  }
+}

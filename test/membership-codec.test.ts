@@ -1,0 +1,147 @@
+import { Result } from "effect"
+import t from "tap"
+import { encodeCbor } from "../src/codec/cbor.ts"
+import { fromHex } from "../src/codec/bytes.ts"
+import { type Invite, inviteKey, invitePrefix, inviteText, parseInvite, proveInvite } from "../src/codec/invite.ts"
+import {
+  admissionHash, draftOperation, openOperation, operationBytesMax, operationHash, operationParentsMax, signOperation, type Statement
+} from "../src/codec/operation.ts"
+import { decodePairingAnswer, decodePairingRequest, encodePairingAnswer, encodePairingRequest, type PairingAnswer } from "../src/codec/pairing.ts"
+import { sign } from "../src/codec/signature.ts"
+import { chance, deviceOf, key, keyPair, must, mustFail } from "./membership-world.ts"
+
+const invite: Invite = {
+  mesh: key("mesh"), meshName: "Hill & Valley", seed: new Uint8Array(32).fill(7), issuer: deviceOf("ann"), role: "member",
+  expiresMs: 1_800_000_000_000, bootstrap: ["dht.hill.example:49737"], lan: ["192.168.7.12:4077"]
+}
+const proof = proveInvite(invite, deviceOf("ben"), key("log"))
+
+const statements: ReadonlyArray<Statement> = [
+  { kind: "invite.issued", invite: inviteKey(invite), role: "member", expiresMs: 5, uses: 2 },
+  { kind: "invite.withdrawn", invite: inviteKey(invite) },
+  { kind: "member.admitted", device: deviceOf("ben"), log: key("log"), name: "Dachgeschoß", role: "member", invite: inviteKey(invite), proof },
+  { kind: "member.named", device: deviceOf("ben"), name: "attic" },
+  { kind: "role.set", device: deviceOf("ben"), role: "admin" },
+  { kind: "log.attached", log: key("log") },
+  { kind: "log.succeeded", log: key("log"), length: 9, treeHash: key("t"), successor: key("next") },
+  { kind: "member.left" },
+  { kind: "member.revoked", device: deviceOf("ben"), cutoffs: [{ log: key("log"), length: 3 }] },
+  { kind: "kept", name: "epoch.rotated", reserved: true, body: { epoch: 1 } },
+  { kind: "kept", name: "moon.phased", reserved: false, body: { any: [1, "two"] } }
+]
+const draft = (says: Statement, parents = [key("a"), key("b")]) =>
+  draftOperation({ mesh: key("mesh"), author: deviceOf("ann"), parents: [...parents].sort(), ms: 12, says })
+
+t.test("every kind survives signing and opening", async (t) => {
+  for (const says of statements) {
+    const opened = must(signOperation(draft(says), keyPair("ann")))
+    t.match(opened, { says, mesh: key("mesh"), author: deviceOf("ann"), ms: 12, proven: true, hash: draft(says).hash }, says.kind)
+    t.same(must(openOperation(opened.bytes)), opened)
+  }
+  const created = draftOperation({ mesh: "", author: deviceOf("ann"), parents: [], ms: 0, says: { kind: "mesh.created", name: "m", nonce: new Uint8Array(32) } })
+  t.equal(must(signOperation(created, keyPair("ann"))).mesh, "")
+  t.match(mustFail(signOperation(created, keyPair("ben"))).why, /not the author's/)
+})
+
+t.test("a key that a later version adds to a body is ignored, and the hash still covers it", async (t) => {
+  const content = encodeCbor([1, "member.left", fromHex(key("mesh")), fromHex(deviceOf("ann")), [fromHex(key("a"))], 1, { farewell: "so long" }])
+  const hash = operationHash(content)
+  const opened = must(openOperation(Buffer.concat([sign(fromHex(hash), keyPair("ann")), content])))
+  t.same(opened.says, { kind: "member.left" })
+  t.equal(opened.hash, hash)
+})
+
+t.test("an admission whose proof was made for another device, log or mesh is not proven", async (t) => {
+  const says = { kind: "member.admitted", device: deviceOf("ben"), log: key("log"), name: "ben", role: "member", invite: inviteKey(invite), proof } as const
+  t.equal(must(signOperation(draft(says), keyPair("ann"))).proven, true)
+  t.equal(must(signOperation(draft({ ...says, device: deviceOf("eve") }), keyPair("ann"))).proven, false)
+  t.equal(must(signOperation(draft({ ...says, log: key("other") }), keyPair("ann"))).proven, false)
+  t.notSame(admissionHash(key("mesh"), says.invite, says.device, says.log), admissionHash(key("m2"), says.invite, says.device, says.log))
+})
+
+t.test("hostile operation bytes are refused with a reason and never throw", async (t) => {
+  const wire = (over: Record<number, unknown>) => {
+    const base: Array<unknown> = [1, "log.attached", fromHex(key("mesh")), fromHex(deviceOf("ann")), [fromHex(key("a"))], 1, { log: fromHex(key("l")) }]
+    for (const [at, value] of Object.entries(over)) base[Number(at)] = value
+    const content = encodeCbor(base)
+    return Buffer.concat([sign(fromHex(operationHash(content)), keyPair("ann")), content])
+  }
+  must(openOperation(wire({})))
+  const many = Array.from({ length: operationParentsMax + 1 }, (_, i) => fromHex(key(`p${i}`))).sort(Buffer.compare)
+  const cases: ReadonlyArray<readonly [string, Uint8Array, RegExp]> = [
+    ["version", wire({ 0: 2 }), /version/], ["kind", wire({ 1: "Log Attached" }), /kind/], ["kind type", wire({ 1: 7 }), /kind/],
+    ["mesh", wire({ 2: new Uint8Array(31) }), /mesh/], ["no mesh", wire({ 2: null }), /mesh/], ["author", wire({ 3: "ann" }), /author/],
+    ["no parents", wire({ 4: [] }), /parents/], ["too many parents", wire({ 4: many }), /parents/],
+    ["unsorted", wire({ 4: [many[1], many[0]] }), /parents/], ["repeated", wire({ 4: [many[0], many[0]] }), /parents/],
+    ["time", wire({ 5: -1 }), /time/], ["time", wire({ 5: 1.5 }), /time/], ["body", wire({ 6: [] }), /body/], ["body", wire({ 6: new Uint8Array(3) }), /body/],
+    ["body of kind", wire({ 6: {} }), /body of log.attached/], ["created with parents", wire({ 1: "mesh.created" }), /mesh/],
+    ["bad name", wire({ 1: "member.named", 6: { device: fromHex(key("d")), name: "a b" } }), /body of member.named/],
+    ["bad role", wire({ 1: "role.set", 6: { device: fromHex(key("d")), role: "king" } }), /body of role.set/],
+    ["no uses", wire({ 1: "invite.issued", 6: { invite: fromHex(key("d")), role: "member", uses: 0, expiresMs: 1 } }), /body of invite.issued/],
+    ["own successor", wire({ 1: "log.succeeded", 6: { log: fromHex(key("l")), length: 1, treeHash: fromHex(key("l")), successor: fromHex(key("l")) } }), /body of log.succeeded/],
+    ["large", wire({ 1: "moon.phased", 6: { x: new Uint8Array(operationBytesMax) } }), /larger/],
+    ["eight", wire({ 7: 1 }), /seven/], ["empty", new Uint8Array(), /short/]
+  ]
+  for (const [name, bytes, why] of cases) t.match(mustFail(openOperation(bytes)).why, why, name)
+  const good = wire({})
+  const { below } = chance(11)
+  let refused = 0
+  for (let i = 0; i < 1_500; i++) {
+    const bytes = new Uint8Array(good)
+    const at = below(bytes.length)
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << below(8))
+    if (Result.isFailure(openOperation(bytes))) refused++
+    openOperation(bytes.subarray(0, below(bytes.length)))
+  }
+  t.equal(refused, 1_500, "no flipped bit passes")
+})
+
+t.test("an invite survives text, mail and a careless copy", async (t) => {
+  const text = inviteText(invite)
+  t.ok(text.startsWith(invitePrefix) && text.length <= 400, `${text.length} characters`)
+  t.same(must(parseInvite(text)), invite)
+  t.same(must(parseInvite(`  ${text.toUpperCase().replaceAll(/(.{40})/g, "$1\r\n  ")}\n`)), invite)
+  const bare = { ...invite, bootstrap: [], lan: [] }
+  t.same(must(parseInvite(inviteText(bare))), bare)
+})
+
+t.test("a damaged invite says what is wrong", async (t) => {
+  const text = inviteText(invite)
+  const why = (input: string) => mustFail(parseInvite(input)).why
+  t.equal(why(""), "it is empty")
+  t.equal(why("hello"), "an invite begins with kos-invite:")
+  t.equal(why("kos-inv"), "the invite is cut off")
+  t.equal(why(invitePrefix), "the invite is cut off")
+  for (const cut of [1, 2, 3, 8, 100]) t.equal(why(text.slice(0, -cut)), "the invite is cut off", `${cut} characters fewer`)
+  t.equal(why(`${text}a`), "something was added at the end of the invite")
+  t.match(why(`${text}!`), /the character "!" does not occur/)
+  t.match(why("a".repeat(5_000)), /longer than/)
+  const { below, pick } = chance(3)
+  for (let i = 0; i < 600; i++) {
+    const at = invitePrefix.length + below(text.length - invitePrefix.length)
+    const letter = pick([..."abcdefghijklmnopqrstuvwxyz234567"].filter((other) => other !== text[at]))
+    if (Result.isSuccess(parseInvite(text.slice(0, at) + letter + text.slice(at + 1)))) t.fail(`a changed character at ${at} passed`)
+  }
+})
+
+t.test("pairing requests and answers survive the way; hostile ones are refused", async (t) => {
+  const request = { invite: inviteKey(invite), log: key("log"), name: "attic", proof }
+  t.same(must(decodePairingRequest(encodePairingRequest(request))), request)
+  t.match(mustFail(decodePairingRequest(encodePairingRequest({ ...request, name: "no name" }))).why, /name/)
+  t.match(mustFail(decodePairingRequest(new Uint8Array(2_000))).why, /larger/)
+  const answers: ReadonlyArray<PairingAnswer> = [
+    { _tag: "Admitted", mesh: key("mesh"), meshName: "hill", meshKey: new Uint8Array(32).fill(1), epoch: 0, operations: [new Uint8Array([1, 2])] },
+    { _tag: "Refused", reason: "expired", detail: "The invite has expired." }
+  ]
+  const { below } = chance(5)
+  for (const answer of answers) {
+    const bytes = encodePairingAnswer(answer)
+    t.same(must(decodePairingAnswer(bytes)), answer)
+    for (let i = 0; i < 300; i++) {
+      const broken = new Uint8Array(bytes)
+      broken[below(broken.length)] = below(256)
+      decodePairingAnswer(broken.subarray(0, below(broken.length + 1)))
+    }
+  }
+  t.match(mustFail(decodePairingAnswer(encodeCbor([1, "refused", "moon", "x"]))).why, /refusal/)
+})

@@ -1,0 +1,233 @@
+import t from "tap"
+import { draftOperation, type Operation, type Role, roles, type Statement } from "../src/codec/operation.ts"
+import { foldMembership, resolveMembership } from "../src/projections/membership.ts"
+import { chance, key, unsignedOperation, viewText } from "./membership-world.ts"
+
+/** A mesh told step by step: `say` returns the hash, parents default to all heads. */
+const story = (owner = "ann") => {
+  const first = unsignedOperation(draftOperation({
+    mesh: "", author: key(owner), parents: [], ms: 1, says: { kind: "mesh.created", name: "hill", nonce: new Uint8Array(32) }
+  }))
+  const operations: Array<Operation> = [first]
+  const mesh = first.hash
+  const say = (author: string, says: Statement, parents?: ReadonlyArray<string>, proven = true): string => {
+    const known = parents ?? resolveMembership(mesh, operations).heads.slice(0, 16)
+    const operation = unsignedOperation(draftOperation({ mesh, author: key(author), parents: [...known].sort(), ms: operations.length, says }), proven)
+    operations.push(operation)
+    return operation.hash
+  }
+  const invite = (by: string, name: string, uses = 1, role: Role = "member", parents?: ReadonlyArray<string>) =>
+    say(by, { kind: "invite.issued", invite: key(name), role, expiresMs: 10, uses }, parents)
+  const admit = (by: string, device: string, name: string, parents?: ReadonlyArray<string>, role: Role = "member", log = `${device}-log`) =>
+    say(by, { kind: "member.admitted", device: key(device), log: key(log), name: device, role, invite: key(name), proof: new Uint8Array(64) }, parents)
+  const why = (hash: string) => view().void.find((entry) => entry.hash === hash)?.why
+  const view = () => {
+    const forward = resolveMembership(mesh, operations)
+    if (viewText(forward) !== viewText(resolveMembership(mesh, [...operations].reverse()))) throw new Error("the order matters")
+    return forward
+  }
+  const member = (device: string) => view().members.get(key(device))
+  return { mesh, operations, say, invite, admit, why, view, member }
+}
+
+t.test("an owner invites, the invited one names itself, attaches a log, closes it and leaves", async (t) => {
+  const s = story()
+  s.invite("ann", "i1")
+  const admitted = s.admit("ann", "ben", "i1")
+  s.say("ben", { kind: "member.named", device: key("ben"), name: "attic" })
+  s.say("ben", { kind: "log.attached", log: key("ben-log-2") })
+  s.say("ben", { kind: "log.succeeded", log: key("ben-log"), length: 7, treeHash: key("tree"), successor: key("ben-log-3") })
+  t.match(s.member("ben"), {
+    name: "attic", role: "member", standing: "member", since: admitted, by: key("ann"),
+    logs: [{ log: key("ben-log"), closedAt: 7, successor: key("ben-log-3") }, { log: key("ben-log-2") }, { log: key("ben-log-3") }]
+  })
+  t.match(s.view().invites.get(key("i1")), { used: 1, uses: 1, withdrawn: false, admitted: [key("ben")] })
+  t.equal(s.view().devices.get(key("ben-log-3")), key("ben"))
+  s.say("ben", { kind: "member.left" })
+  t.equal(s.member("ben")?.standing, "left")
+  t.equal(s.view().void.length, 0)
+  t.equal(s.why(s.say("ben", { kind: "log.attached", log: key("late") })), "its author had left")
+  s.invite("ann", "i2")
+  t.match(s.why(s.admit("ann", "ben", "i2")), /brings a new one/)
+  s.admit("ann", "ben", "i2", undefined, "member", "ben-log-4")
+  t.equal(s.member("ben")?.standing, "member", "it came back with a new log")
+})
+
+t.test("what the author had no right to does not count, and says why", async (t) => {
+  const s = story()
+  s.invite("ann", "i1", 2)
+  s.admit("ann", "ben", "i1")
+  t.equal(s.why(s.invite("ben", "i2")), "only an owner issues invites")
+  t.equal(s.why(s.admit("ann", "eve", "i2")), "no such invite was issued")
+  t.equal(s.why(s.admit("ben", "eve", "i1")), "only an owner admits")
+  t.equal(s.why(s.say("eve", { kind: "log.attached", log: key("x") })), "its author was no member")
+  t.equal(s.why(s.admit("ann", "eve", "i1", undefined, "owner")), "the invite goes up to member")
+  t.equal(s.why(s.say("ann", {
+    kind: "member.admitted", device: key("eve"), log: key("x"), name: "eve", role: "member", invite: key("i1"), proof: new Uint8Array(64)
+  }, undefined, false)), "the invite's proof is wrong")
+  t.equal(s.why(s.admit("ann", "ben", "i1", undefined, "member", "other")), "the device was a member already")
+  t.equal(s.why(s.admit("ann", "eve", "i1", undefined, "member", "ben-log")), "the log was attached before; a device that comes back brings a new one")
+  t.equal(s.why(s.admit("ann", "cem", "i1")), undefined)
+  t.equal(s.why(s.admit("ann", "eve", "i1")), "the invite was used up")
+  t.equal(s.why(s.say("ben", { kind: "log.attached", log: key("cem-log") })), "the log belongs to another device")
+  t.equal(s.why(s.say("ben", { kind: "log.succeeded", log: key("cem-log"), length: 1, treeHash: key("x"), successor: key("n") })), "the log does not belong to its author")
+  t.equal(s.why(s.say("ben", { kind: "log.succeeded", log: key("ben-log"), length: 1, treeHash: key("x"), successor: key("cem-log") })), "the successor belongs to another device")
+  t.equal(s.why(s.say("ben", { kind: "member.named", device: key("cem"), name: "zoo" })), "only an owner names another's node")
+  t.equal(s.why(s.say("ben", { kind: "role.set", device: key("ben"), role: "owner" })), "only an owner sets roles")
+  t.equal(s.why(s.say("ann", { kind: "member.left" })), "the last owner stays")
+  t.equal(s.why(s.say("ann", { kind: "role.set", device: key("ann"), role: "member" })), "the last owner stays")
+  t.equal(s.why(s.say("ann", { kind: "role.set", device: key("cem"), role: "owner" })), undefined)
+  t.equal(s.why(s.say("ann", { kind: "role.set", device: key("cem"), role: "member" })), "an owner's role is changed by itself only")
+  t.equal(s.why(s.say("ann", { kind: "member.left" })), undefined, "now there is another owner")
+  t.equal(s.why(s.say("cem", { kind: "invite.withdrawn", invite: key("zz") })), "no such invite was issued")
+})
+
+t.test("a right counts from the author's own past, not from what came by other ways", async (t) => {
+  const s = story()
+  const issued = s.invite("ann", "i1", 3)
+  const withdrawn = s.say("ann", { kind: "invite.withdrawn", invite: key("i1") }, [issued])
+  t.equal(s.why(s.admit("ann", "ben", "i1", [issued])), undefined, "concurrent with the withdrawal: it stands")
+  t.equal(s.why(s.admit("ann", "cem", "i1", [withdrawn])), "the invite was withdrawn")
+  const early = s.say("dot", { kind: "log.attached", log: key("dot-2") }, [issued])
+  t.equal(s.why(early), "its author was no member")
+  const again = s.invite("ann", "i2")
+  const dot = s.admit("ann", "dot", "i2", [again])
+  const eve = s.admit("ann", "eve", "i2", [again])
+  t.equal(s.why(dot) ?? s.why(eve), undefined, "the last use, spent twice in two partitions: both stand")
+  t.equal(s.why(early), "its author was no member", "a back-dated right is no right")
+})
+
+t.test("of two concurrent roles the lower wins, and a concurrent leaving wins over both", async (t) => {
+  const s = story()
+  s.invite("ann", "i1", 3, "owner")
+  s.admit("ann", "cem", "i1", undefined, "owner")
+  const base = s.admit("ann", "ben", "i1")
+  s.say("ann", { kind: "role.set", device: key("ben"), role: "admin" }, [base])
+  s.say("cem", { kind: "role.set", device: key("ben"), role: "reader" }, [base])
+  t.equal(s.member("ben")?.role, "reader")
+  s.say("ann", { kind: "role.set", device: key("ben"), role: "admin" })
+  t.equal(s.member("ben")?.role, "admin", "one that knew of both decides")
+  s.say("ben", { kind: "member.left" }, [base])
+  t.equal(s.member("ben")?.standing, "left")
+})
+
+t.test("equal names and one log claimed twice are settled the same way everywhere", async (t) => {
+  const s = story()
+  s.invite("ann", "i1", 9)
+  const base = s.say("ann", { kind: "member.named", device: key("ann"), name: "attic" })
+  s.admit("ann", "ben", "i1")
+  s.admit("ann", "cem", "i1")
+  const all = s.admit("ann", "dot", "i1")
+  t.equal(s.member("ann")?.name, "attic")
+  s.say("ben", { kind: "member.named", device: key("ben"), name: "Attic" })
+  t.equal(s.member("ben")?.name, "Attic-2", "a later equal name is the second")
+  s.say("cem", { kind: "member.named", device: key("cem"), name: "attic-2" })
+  t.equal(s.member("cem")?.name, "attic-2")
+  t.equal(s.member("ben")?.name, "Attic-3", "a name that was asked for goes before one that was made")
+  s.say("ben", { kind: "log.attached", log: key("both") }, [all])
+  s.say("cem", { kind: "log.attached", log: key("both") }, [all])
+  const holder = s.view().devices.get(key("both"))
+  t.ok(holder === key("ben") || holder === key("cem"))
+  t.equal([...s.view().members.values()].flatMap((m) => m.logs).filter((l) => l.log === key("both")).length, 1)
+  t.match(s.view().void.map((entry) => entry.why), [/attached to another device concurrently/])
+  t.ok(base)
+})
+
+t.test("kinds without force are kept and build the graph; another mesh's are refused; orphans wait", async (t) => {
+  const s = story()
+  const kept = s.say("ann", { kind: "kept", name: "epoch.rotated", reserved: true, body: { epoch: 2 } })
+  const strange = s.say("ann", { kind: "kept", name: "moon.phased", reserved: false, body: {} })
+  const revoked = s.say("ann", { kind: "member.revoked", device: key("x"), cutoffs: [{ log: key("l"), length: 3 }] })
+  t.same(s.view().heads, [revoked])
+  t.match([kept, strange, revoked].map(s.why), [/not yet in force/, /moon.phased is not known/, /not yet in force/])
+  const fold = foldMembership(s.mesh)
+  const [first, ...rest] = s.operations
+  if (first === undefined) throw new Error("no story")
+  t.same(rest.toReversed().map((o) => fold.offer(o)._tag), ["Waiting", "Waiting", "Waiting"])
+  t.equal(fold.view().waiting, 3)
+  t.equal(fold.offer(rest[0] ?? first)._tag, "Known")
+  const entered = fold.offer(first)
+  t.equal(entered._tag === "Entered" && entered.entered.length, 4)
+  t.equal(fold.view().waiting, 0)
+  t.same(fold.operations().map((o) => o.hash), s.operations.map((o) => o.hash), "parents before children")
+  const other = story("zed")
+  t.match(other.operations.map((o) => fold.offer(o)), [{ _tag: "Refused", why: "it belongs to another mesh" }])
+})
+
+const randomGraph = (seed: number, size: number): { readonly mesh: string; readonly operations: ReadonlyArray<Operation> } => {
+  const { below, pick, next } = chance(seed)
+  const devices = ["a", "b", "c", "d", "e", "f"].map((name) => key(name))
+  const logs = ["l1", "l2", "l3", "l4", "l5", "l6", "l7"].map((name) => key(name))
+  const invites = ["i1", "i2", "i3"].map((name) => key(name))
+  const names = ["attic", "Attic", "attic-2", "cabin"]
+  const first = unsignedOperation(draftOperation({
+    mesh: "", author: devices[0] ?? "", parents: [], ms: seed, says: { kind: "mesh.created", name: "m", nonce: new Uint8Array(32) }
+  }))
+  const operations = [first]
+  const statement = (): Statement => {
+    const device = pick(devices)
+    const log = pick(logs)
+    const invite = pick(invites)
+    const role = next() < 0.5 ? "owner" : pick(roles)
+    const dice = below(18)
+    return dice < 3 ? { kind: "invite.issued", invite, role: next() < 0.7 ? "owner" : role, expiresMs: 5, uses: 1 + below(3) }
+      : dice < 4 ? { kind: "invite.withdrawn", invite }
+      : dice < 9 ? { kind: "member.admitted", device, log, name: pick(names), role, invite, proof: new Uint8Array(64) }
+      : dice < 11 ? { kind: "member.named", device, name: pick(names) }
+      : dice < 13 ? { kind: "role.set", device, role }
+      : dice < 14 ? { kind: "log.attached", log }
+      : dice < 16 ? { kind: "log.succeeded", log, length: below(9), treeHash: key("t"), successor: pick(logs.filter((l) => l !== log)) }
+      : dice < 17 ? { kind: "member.left" }
+      : { kind: "kept", name: "moon.phased", reserved: false, body: {} }
+  }
+  while (operations.length < size) {
+    const recent = operations.slice(-4)
+    const parents = new Set(Array.from({ length: 1 + below(3) }, () => next() < 0.93 ? pick(recent).hash : pick(operations).hash))
+    const author = next() < 0.5 ? devices[0] ?? "" : pick(devices)
+    operations.push(unsignedOperation(draftOperation({
+      mesh: first.hash, author, parents: [...parents].sort(), ms: below(9), says: statement()
+    }), next() < 0.95))
+  }
+  return { mesh: first.hash, operations }
+}
+
+t.test("2,500 random graphs give one view in any order, with duplicates, and when a part comes first", async (t) => {
+  let counted = 0
+  let operationsTotal = 0
+  for (let seed = 1; seed <= 2_500; seed++) {
+    const { mesh, operations } = randomGraph(seed, 6 + (seed % 30))
+    const { shuffle, below } = chance(seed * 7)
+    const straight = resolveMembership(mesh, operations)
+    const want = viewText(straight)
+    const mixed = shuffle([...operations, ...operations.slice(0, below(operations.length))])
+    const fold = foldMembership(mesh)
+    const cut = below(mixed.length)
+    const verdicts = new Map<string, string | undefined>()
+    for (const operation of mixed.slice(0, cut)) {
+      const offered = fold.offer(operation)
+      if (offered._tag === "Entered") for (const one of offered.entered) verdicts.set(one.hash, fold.whyVoid(one.hash))
+    }
+    fold.view()
+    for (const operation of mixed.slice(cut)) fold.offer(operation)
+    if (viewText(fold.view()) !== want) t.fail(`seed ${seed}: the mixed order gives another view`)
+    if (viewText(resolveMembership(mesh, [...operations].reverse())) !== want) t.fail(`seed ${seed}: the reverse order gives another view`)
+    for (const [hash, why] of verdicts) if (fold.whyVoid(hash) !== why) t.fail(`seed ${seed}: a verdict changed later`)
+    const logs = [...straight.members.values()].flatMap((member) => member.logs.map((log) => log.log))
+    if (new Set(logs).size !== logs.length) t.fail(`seed ${seed}: a log belongs to two devices`)
+    const names = [...straight.members.values()].map((member) => member.name.toLowerCase())
+    if (new Set(names).size !== names.length) t.fail(`seed ${seed}: two nodes have one name`)
+    counted += operations.length - straight.void.length
+    operationsTotal += operations.length
+  }
+  t.ok(counted > operationsTotal / 6, `${counted} of ${operationsTotal} operations counted: the graphs are not all void`)
+})
+
+t.test("1,000 operations resolve fast", async (t) => {
+  const { mesh, operations } = randomGraph(4, 1_000)
+  const started = performance.now()
+  const view = resolveMembership(mesh, operations)
+  const ms = performance.now() - started
+  t.equal(view.operations, 1_000)
+  t.ok(ms < 500, `took ${ms.toFixed(1)} ms`)
+  t.comment(`1,000 operations: ${ms.toFixed(1)} ms`)
+})
