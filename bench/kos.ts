@@ -4,7 +4,7 @@ import * as fs from "node:fs"
 import { createHash } from "node:crypto"
 import { type KeyPair, keyPairFromSeed } from "../src/codec/signature.ts"
 import { uuidv7 } from "../src/codec/uuid.ts"
-import { HypercoreStore } from "../src/events/hypercore-store.ts"
+import { HypercoreStore, logManifest } from "../src/events/hypercore-store.ts"
 import { type Draft, Journal } from "../src/events/journal.ts"
 import { Disk } from "../src/events/ports.ts"
 import { Database } from "../src/projections/tables/database.ts"
@@ -23,11 +23,15 @@ export const draftOf = (change: Uint8Array, subject = "config/node/network"): Dr
 })
 const benchCommand = uuidv7(1_800_000_000_000, Buffer.alloc(10, 7))
 
+export { logManifest }
+
 export interface BenchJournal {
   readonly log: string
   /** Resolves when the events are synced and published: they were one unit of one frame. */
   append(drafts: ReadonlyArray<Draft>): Promise<void>
   blocks(): number
+  /** Bytes of all blocks. */
+  bytes(): Promise<number>
   readonly walDirectory: string
   close(): Promise<void>
 }
@@ -50,6 +54,13 @@ export const openJournal = async (directory: string, name = "node"): Promise<Ben
       await Effect.runPromise(journal.append(drafts))
     },
     blocks: () => journal.length(),
+    bytes: async () => {
+      const log = await store.openHeld(journal.log())
+      let sum = 0
+      for (let block = 0; block < log.length(); block++) sum += (await log.get(block)).byteLength
+      await log.close()
+      return sum
+    },
     walDirectory: `${logs}/db`,
     close: async () => {
       await Effect.runPromise(journal.stop())

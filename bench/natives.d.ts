@@ -38,6 +38,7 @@ declare module "hyperbee" {
 }
 
 declare module "hyperdht/testnet.js" {
+  /** Its nodes and, by `host`, those of others must be bound to 127.0.0.1: else peers may choose an outer address of this machine. */
   const createTestnet: (size: number, options?: object) => Promise<{ readonly bootstrap: ReadonlyArray<{ host: string; port: number }>; destroy(): Promise<void> }>
   export default createTestnet
 }

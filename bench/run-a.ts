@@ -19,7 +19,7 @@ import type { Job } from "./side.ts"
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 
-const caseNames = ["index"] as const
+const caseNames = ["catch-up", "thousand-logs"] as const
 const runsDefault = 3
 
 interface Outcome {

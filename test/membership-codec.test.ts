@@ -17,6 +17,7 @@ const invite: Invite = {
 const proof = proveInvite(invite, deviceOf("ben"), key("log"))
 
 const statements: ReadonlyArray<Statement> = [
+  { kind: "mesh.named", name: "Hügel & Tal" },
   { kind: "invite.issued", invite: inviteKey(invite), role: "member", expiresMs: 5, uses: 2 },
   { kind: "invite.withdrawn", invite: inviteKey(invite) },
   { kind: "member.admitted", device: deviceOf("ben"), log: key("log"), name: "Dachgeschoß", role: "member", invite: inviteKey(invite), proof },
@@ -76,6 +77,7 @@ t.test("hostile operation bytes are refused with a reason and never throw", asyn
     ["time", wire({ 5: -1 }), /time/], ["time", wire({ 5: 1.5 }), /time/], ["body", wire({ 6: [] }), /body/], ["body", wire({ 6: new Uint8Array(3) }), /body/],
     ["body of kind", wire({ 6: {} }), /body of log.attached/], ["created with parents", wire({ 1: "mesh.created" }), /mesh/],
     ["bad name", wire({ 1: "member.named", 6: { device: fromHex(key("d")), name: "a b" } }), /body of member.named/],
+    ["bad mesh name", wire({ 1: "mesh.named", 6: { name: "two\nlines" } }), /body of mesh.named/],
     ["bad role", wire({ 1: "role.set", 6: { device: fromHex(key("d")), role: "king" } }), /body of role.set/],
     ["no uses", wire({ 1: "invite.issued", 6: { invite: fromHex(key("d")), role: "member", uses: 0, expiresMs: 1 } }), /body of invite.issued/],
     ["own successor", wire({ 1: "log.succeeded", 6: { log: fromHex(key("l")), length: 1, treeHash: fromHex(key("l")), successor: fromHex(key("l")) } }), /body of log.succeeded/],

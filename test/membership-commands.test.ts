@@ -2,7 +2,7 @@ import t from "tap"
 import { type Invite, inviteKey, proveInvite } from "../src/codec/invite.ts"
 import type { Unsigned } from "../src/codec/operation.ts"
 import {
-  decideAttachLog, decideCreateMesh, decideIssueInvite, decideLeave, decideNameNode, decideRedeem, decideSetRole, decideSucceedLog,
+  decideAttachLog, decideCreateMesh, decideIssueInvite, decideLeave, decideNameMesh, decideNameNode, decideRedeem, decideSetRole, decideSucceedLog,
   decideWithdrawInvite, type Decision
 } from "../src/commands/decide-membership.ts"
 import { foldMembership } from "../src/projections/membership.ts"
@@ -43,6 +43,20 @@ t.test("a new mesh has its creator as owner, named, with its log", async (t) => 
   const bad = (wish: object) => mustFail(decideCreateMesh({ name: "m", nodeName: "n", log: key("l"), nonce: new Uint8Array(32), ...wish }, { device: deviceOf("ann"), ms: 1 }))
   t.match(bad({ name: "" }), { kind: "usage", path: "name" })
   t.match(bad({ nodeName: "a b" }), { kind: "usage", path: "nodeName" })
+})
+
+t.test("an owner names the mesh; the name that it has changes nothing; a member may not", async (t) => {
+  const w = world()
+  t.equal(w.act("ann", decideNameMesh(w.as("ann"), { name: "hill" })), 0)
+  t.equal(w.act("ann", decideNameMesh(w.as("ann"), { name: "The Hill" })), 1)
+  t.equal(w.view().name, "The Hill")
+  t.equal(w.act("ann", decideNameMesh(w.as("ann"), { name: "The Hill" })), 0)
+  t.match(mustFail(decideNameMesh(w.as("ann"), { name: "two\nlines" })), { kind: "usage", path: "name" })
+  const i = w.invite(1)
+  w.act("ann", decideIssueInvite(w.as("ann"), { invite: i, uses: 1 }))
+  w.act("ann", decideRedeem(w.as("ann"), w.ask(i, "ben"), deviceOf("ben")))
+  t.match(mustFail(decideNameMesh(w.as("ben"), { name: "Ben's" })), { kind: "denied", detail: /only an owner may name the mesh/ })
+  t.match(mustFail(decideNameMesh(w.as("eve"), { name: "Eve's" })), { kind: "denied" })
 })
 
 t.test("an invite lets one in, once; asking again after a lost answer is harmless", async (t) => {

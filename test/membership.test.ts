@@ -133,6 +133,26 @@ t.test("equal names and one log claimed twice are settled the same way everywher
   t.ok(base)
 })
 
+t.test("the mesh has the name that an owner gave it last", async (t) => {
+  const s = story()
+  t.equal(s.view().name, "hill")
+  const first = s.say("ann", { kind: "mesh.named", name: "The Hill" })
+  t.equal(s.view().name, "The Hill")
+  s.invite("ann", "i1", 2, "owner")
+  s.admit("ann", "ben", "i1", undefined, "owner")
+  const base = s.admit("ann", "cem", "i1")
+  t.equal(s.why(s.say("cem", { kind: "mesh.named", name: "Cem's" })), "only an owner names the mesh")
+  t.equal(s.why(s.say("eve", { kind: "mesh.named", name: "Eve's" })), "its author was no member")
+  t.equal(s.view().name, "The Hill", "what does not count names nothing")
+  const here = s.say("ann", { kind: "mesh.named", name: "Here" }, [base])
+  const there = s.say("ben", { kind: "mesh.named", name: "There" }, [base])
+  t.equal(s.view().name, here > there ? "Here" : "There", "of two concurrent ones the last by hash, on every node")
+  s.say("ann", { kind: "mesh.named", name: "Old" }, [first])
+  t.not(s.view().name, "Old", "one that knew less comes before them by depth")
+  s.say("ben", { kind: "mesh.named", name: "Both" })
+  t.equal(s.view().name, "Both", "one that knew of all decides")
+})
+
 t.test("kinds without force are kept and build the graph; another mesh's are refused; orphans wait", async (t) => {
   const s = story()
   const kept = s.say("ann", { kind: "kept", name: "epoch.rotated", reserved: true, body: { epoch: 2 } })
@@ -169,7 +189,7 @@ const randomGraph = (seed: number, size: number): { readonly mesh: string; reado
     const log = pick(logs)
     const invite = pick(invites)
     const role = next() < 0.5 ? "owner" : pick(roles)
-    const dice = below(18)
+    const dice = below(19)
     return dice < 3 ? { kind: "invite.issued", invite, role: next() < 0.7 ? "owner" : role, expiresMs: 5, uses: 1 + below(3) }
       : dice < 4 ? { kind: "invite.withdrawn", invite }
       : dice < 9 ? { kind: "member.admitted", device, log, name: pick(names), role, invite, proof: new Uint8Array(64) }
@@ -178,6 +198,7 @@ const randomGraph = (seed: number, size: number): { readonly mesh: string; reado
       : dice < 14 ? { kind: "log.attached", log }
       : dice < 16 ? { kind: "log.succeeded", log, length: below(9), treeHash: key("t"), successor: pick(logs.filter((l) => l !== log)) }
       : dice < 17 ? { kind: "member.left" }
+      : dice < 18 ? { kind: "mesh.named", name: pick(names) }
       : { kind: "kept", name: "moon.phased", reserved: false, body: {} }
   }
   while (operations.length < size) {

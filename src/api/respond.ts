@@ -54,15 +54,17 @@ export const openLines = (response: ServerResponse, as: Lines, stalledMsMax: num
     },
     drained: Effect.callback<void, "stalled">((resume) => {
       if (!response.writableNeedDrain || response.destroyed) return resume(Effect.void)
-      const timer = setTimeout(() => resume(Effect.fail("stalled" as const)), stalledMsMax)
-      const done = () => resume(Effect.void)
-      response.once("drain", done)
-      response.once("close", done)
-      return Effect.sync(() => {
+      const settle = (result: Effect.Effect<void, "stalled">) => {
         clearTimeout(timer)
         response.off("drain", done)
         response.off("close", done)
-      })
+        resume(result)
+      }
+      const done = () => settle(Effect.void)
+      const timer = setTimeout(() => settle(Effect.fail("stalled" as const)), stalledMsMax)
+      response.on("drain", done)
+      response.on("close", done)
+      return Effect.sync(done)
     }),
     end: () => { response.end() }
   }

@@ -15,7 +15,7 @@
  *   well says `{"end": true}`, so a cut is told from an end.
  * - Shutdown. No new connections; watchers and queries are interrupted, commands have `drainMsMax`.
  */
-import { Cause, Clock, Context, Effect, Fiber, Option, Result, Schema, type Scope, Stream } from "effect"
+import { Cause, Clock, type Context, Effect, Exit, Fiber, Option, Result, Schema, type Scope, Stream } from "effect"
 import { chmodSync } from "node:fs"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { isActor } from "../codec/envelope.ts"
@@ -188,9 +188,14 @@ interface Asked {
   readonly actor: string
 }
 
-const invoke = (asked: Asked, progress: Call["progress"]) =>
-  // The input was decoded by this operation's own schema, which is what its handler takes.
-  asked.handler(asked.input as never, { command: asked.command, actor: asked.actor, progress })
+const invoke = (asked: Asked, progress: Call["progress"]): Effect.Effect<unknown, Refusal> | Stream.Stream<unknown, Refusal> => {
+  try {
+    // The input was decoded by this operation's own schema, which is what its handler takes.
+    return asked.handler(asked.input as never, { command: asked.command, actor: asked.actor, progress })
+  } catch (defect) {
+    return Effect.die(defect)
+  }
+}
 
 const answerOnce = (asked: Asked, request: IncomingMessage, response: ServerResponse, host: ApiHost, limits: ApiLimits) =>
   Effect.suspend(() => {
@@ -202,10 +207,14 @@ const answerOnce = (asked: Asked, request: IncomingMessage, response: ServerResp
     const whole = Stream.isStream(made)
       ? Stream.runCollect(Stream.take(made, limits.gatheredItemsMax)).pipe(Effect.map((items) => items.map((item) => encoded(op, item))))
       : Effect.map(made, (value) => encoded(op, value))
-    return Effect.timeoutOrElse(whole, { duration: limits.callMsMax, orElse: () => Effect.fail(tooLong(op.name, limits)) }).pipe(Effect.matchCause({
-      onSuccess: (value) => answerJson(request, response, value),
-      onFailure: (cause) => answerProblem(request, response, problemOfCause(host, op.name, cause, asked.command))
-    }))
+    return Effect.timeoutOrElse(whole, { duration: limits.callMsMax, orElse: () => Effect.fail(tooLong(op.name, limits)) }).pipe(
+      // An interrupted fibre runs its exit handlers only, and shutdown owes the caller an answer.
+      Effect.onExit((exit) => Effect.sync(() => {
+        if (Exit.isSuccess(exit)) answerJson(request, response, exit.value)
+        else answerProblem(request, response, problemOfCause(host, op.name, exit.cause, asked.command))
+      })),
+      Effect.ignoreCause
+    )
   })
 
 const answerLines = (asked: Asked, response: ServerResponse, lines: Lines, host: ApiHost, limits: ApiLimits) =>
@@ -227,17 +236,18 @@ const answerLines = (asked: Asked, response: ServerResponse, lines: Lines, host:
       : Effect.map(made, (value) => { writer.send("result", encoded(op, value)) })
     const bounded = endless(asked) ? told : Effect.timeoutOrElse(told, { duration: limits.callMsMax, orElse: () => Effect.fail(tooLong(op.name, limits)) })
     return bounded.pipe(
-      Effect.catchCause((cause) => Effect.sync(() => {
-        const failure = Cause.findErrorOption(cause)
-        if (Option.isSome(failure) && failure.value === "stalled") {
-          host.notice("warn", "a watcher was cut off because it does not read", { operation: op.name })
-          response.destroy()
-        } else writer.send("problem", problemOfCause(host, op.name, cause, asked.command))
-      })),
-      Effect.ensuring(Effect.sync(() => {
+      Effect.onExit((exit) => Effect.sync(() => {
         clearInterval(beat)
+        if (Exit.isFailure(exit)) {
+          const failure = Cause.findErrorOption(exit.cause)
+          if (Option.isSome(failure) && failure.value === "stalled") {
+            host.notice("warn", "a watcher was cut off because it does not read", { operation: op.name })
+            response.destroy()
+          } else writer.send("problem", problemOfCause(host, op.name, exit.cause, asked.command))
+        }
         writer.end()
-      }))
+      })),
+      Effect.ignoreCause
     )
   })
 
@@ -271,7 +281,7 @@ const broken = (host: ApiHost, name: string, cause: Cause.Cause<unknown>): Probl
 const callerOf = (request: IncomingMessage, fresh: string): Result.Result<{ readonly command: string; readonly actor: string }, ProblemDocument> => {
   const command = request.headers["kos-command"] ?? fresh
   const actor = request.headers["kos-actor"] ?? "device"
-  if (!isUuidv7(command)) return Result.fail(problem("usage", "the Kos-Command header must be a UUIDv7 in lower case", { path: "Kos-Command" }))
+  if (typeof command !== "string" || !isUuidv7(command)) return Result.fail(problem("usage", "the Kos-Command header must be a UUIDv7 in lower case", { path: "Kos-Command" }))
   if (typeof actor !== "string" || !isActor(actor)) {
     return Result.fail(problem("usage", "the Kos-Actor header must be device, agent:NAME or person:NAME", { path: "Kos-Actor" }))
   }

@@ -2,12 +2,13 @@
  * The first run: from an empty directory to a node that is a mesh of one. Everything that a later start needs is on disk before
  * `current` names the mesh, so a first run that was cut short begins again.
  */
-import { Effect, Result } from "effect"
+import { Result } from "effect"
 import { hostname } from "node:os"
 import { encodeCbor } from "../codec/cbor.ts"
-import { isNodeName, signOperation, type Unsigned } from "../codec/operation.ts"
+import { isNodeName } from "../codec/operation.ts"
 import { keyPairFromSeed, randomBytes } from "../codec/signature.ts"
 import { decideCreateMesh } from "../commands/decide-membership.ts"
+import { signed } from "../commands/membership-events.ts"
 import type { Refusal } from "../commands/refusal.ts"
 import { logKey } from "../events/hypercore-store.ts"
 import { makeDirectory, writeWhole } from "../vault/files.ts"
@@ -50,10 +51,6 @@ export const createMesh = async (vault: Vault, name: string, ms: number): Promis
 /** Operations that let this node know its mesh before it holds any log of it. */
 export const writeIntroduction = (vault: Vault, mesh: string, operations: ReadonlyArray<Uint8Array>): Promise<void> =>
   writeWhole(introductionFile(vault.meshDirectory(mesh)), encodeCbor([...operations]))
-
-/** Signs as this device; a failure is our own defect. */
-export const signed = (vault: Vault, unsigned: Unsigned): Uint8Array =>
-  Effect.runSync(Effect.fromResult(signOperation(unsigned, vault.device)).pipe(Effect.orDie)).bytes
 
 /** The host's name as far as it can be a node's name. */
 export const defaultName = (): string => {

@@ -1,10 +1,12 @@
 /**
  * A frame: the events that were appended together, sealed, as one block of a log. Design section 3, points 1 and 2.
  *
- * Bytes: `version u8 | key epoch u32 | nonce 24` in clear, then XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) of
+ * Bytes: `version u8 | key epoch u32 | nonce 24 | commitment 32` in clear, then XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) of
  * `packing u8 | CBOR array of envelopes`, where packing 1 says that the CBOR is a zstd frame (RFC 8878). The clear header, the
  * log key and the block index are associated data: a frame moved to another place does not open. The frame's key is derived
  * from the epoch key, log key, block index and nonce, so one frame can be opened for an outsider without giving the epoch away.
+ * The commitment is a hash of that key: XChaCha20-Poly1305 alone would let a writer make one block that opens to two contents
+ * under two keys, and show an outsider another history than the members saw.
  */
 import { Result } from "effect"
 import sodium from "sodium-native"
@@ -12,7 +14,7 @@ import * as zlib from "node:zlib"
 import { fromHex } from "./bytes.ts"
 import { decodeCbor, encodeCbor } from "./cbor.ts"
 import { type Envelope, envelopeFromWire, envelopeToWire } from "./envelope.ts"
-import { asBuffer, deriveKey } from "./hash.ts"
+import { asBuffer, deriveKey, hashParts } from "./hash.ts"
 import { Malformed } from "./malformed.ts"
 import { randomBytes } from "./signature.ts"
 
@@ -27,7 +29,8 @@ export const eventBytesMax = 320 * 1024
 export const frameBytesMax = 1024 * 1024
 
 export const nonceBytes = 24
-const headerBytes = 1 + 4 + nonceBytes
+const commitmentBytes = 32
+const headerBytes = 1 + 4 + nonceBytes + commitmentBytes
 const tagBytes = 16
 const packedAbove = 160
 const plain = 0
@@ -52,7 +55,7 @@ export const frameHeader = (block: Uint8Array): Result.Result<FrameHeader, Malfo
   if (block.byteLength < headerBytes + tagBytes + 2) return bad("too short")
   if (block.byteLength > frameBytesMax) return bad(`larger than ${frameBytesMax} bytes`)
   const view = asBuffer(block)
-  return Result.succeed({ version: view[0] ?? 0, epoch: view.readUInt32BE(1), nonce: view.subarray(5, headerBytes) })
+  return Result.succeed({ version: view[0] ?? 0, epoch: view.readUInt32BE(1), nonce: view.subarray(5, 5 + nonceBytes) })
 }
 
 /** The key that opens this one frame. */
@@ -66,7 +69,9 @@ export const sealFrame = (
   const header = Buffer.allocUnsafe(headerBytes)
   header[0] = frameVersion
   header.writeUInt32BE(epoch, 1)
+  const key = frameKey(epochKey, place, nonce)
   header.set(nonce, 5)
+  header.set(commitment(key), 5 + nonceBytes)
   const cbor = Buffer.concat([arrayHead(events.length), ...events])
   const packed = cbor.byteLength > packedAbove ? zlib.zstdCompressSync(cbor, zstdOptions) : cbor
   const smaller = packed.byteLength < cbor.byteLength
@@ -74,7 +79,7 @@ export const sealFrame = (
   const out = Buffer.allocUnsafeSlow(headerBytes + content.byteLength + tagBytes)
   header.copy(out)
   sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(
-    out.subarray(headerBytes), content, associated(header, place), null, asBuffer(nonce), asBuffer(frameKey(epochKey, place, nonce))
+    out.subarray(headerBytes), content, associated(header, place), null, asBuffer(nonce), asBuffer(key)
   )
   return out
 }
@@ -87,6 +92,7 @@ export const openFrame = (
   if (Result.isFailure(header)) return Result.fail(header.failure)
   if (header.success.version !== frameVersion) return bad(`version ${header.success.version} is not known here`)
   const sealed = asBuffer(block)
+  if (Buffer.compare(sealed.subarray(5 + nonceBytes, headerBytes), commitment(key)) !== 0) return bad("it is not committed to this key")
   const content = Buffer.allocUnsafe(sealed.byteLength - headerBytes - tagBytes)
   try {
     sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(
@@ -111,6 +117,8 @@ export const openFrame = (
   }
   return Result.succeed(events)
 }
+
+const commitment = (key: Uint8Array): Uint8Array => hashParts("kos/frame-commit/1", key)
 
 const zstdOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } }
 

@@ -39,6 +39,7 @@ export const rankOf = (role: Role): number => roles.length - roles.indexOf(role)
 /** What an operation says. Keys and hashes are lower-case hex. */
 export type Statement =
   | { readonly kind: "mesh.created"; readonly name: string; readonly nonce: Uint8Array }
+  | { readonly kind: "mesh.named"; readonly name: string }
   | { readonly kind: "invite.issued"; readonly invite: string; readonly role: Role; readonly expiresMs: number; readonly uses: number }
   | { readonly kind: "invite.withdrawn"; readonly invite: string }
   | {
@@ -172,6 +173,7 @@ export const decodeOperation = (bytes: Uint8Array): Result.Result<Operation, Mal
 const bodyToWire = (says: Statement): { readonly kind: string; readonly body: unknown } => {
   switch (says.kind) {
     case "mesh.created": return { kind: says.kind, body: { name: says.name, nonce: says.nonce } }
+    case "mesh.named": return { kind: says.kind, body: { name: says.name } }
     case "invite.issued": return { kind: says.kind, body: { invite: fromHex(says.invite), role: says.role, expiresMs: says.expiresMs, uses: says.uses } }
     case "invite.withdrawn": return { kind: says.kind, body: { invite: fromHex(says.invite) } }
     case "member.admitted": return {
@@ -205,6 +207,7 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
       const nonce = bytesOf(body["nonce"], 32)
       return isMeshName(name) && nonce !== undefined ? { kind, name, nonce } : undefined
     }
+    case "mesh.named": return isMeshName(name) ? { kind, name } : undefined
     case "invite.issued": {
       const { expiresMs, uses } = body
       return invite !== undefined && isRole(role) && isCount(expiresMs, stampMsMax) && isCount(uses, inviteUsesMax) && uses > 0

@@ -41,7 +41,7 @@ export const decideCreateMesh = (
   wish: { readonly name: string; readonly nodeName: string; readonly log: string; readonly nonce: Uint8Array },
   who: { readonly device: string; readonly ms: number }
 ): Result.Result<{ readonly mesh: string; readonly operations: ReadonlyArray<Unsigned> }, Refusal> => {
-  if (!isMeshName(wish.name)) return usage("a mesh's name is one line of at most 64 printable characters", "name")
+  if (!isMeshName(wish.name)) return usage(meshNameRule, "name")
   if (!isNodeName(wish.nodeName)) return usage(nodeNameRule, "nodeName")
   const created = draftOperation({
     mesh: "", author: who.device, parents: [], ms: who.ms, says: { kind: "mesh.created", name: wish.name, nonce: wish.nonce }
@@ -51,6 +51,14 @@ export const decideCreateMesh = (
     { kind: "member.named", device: who.device, name: wish.nodeName }, { kind: "log.attached", log: wish.log }
   ])
   return Result.succeed({ mesh, operations: [created, ...rest] })
+}
+
+/** Gives the mesh a name; an owner may. `kos mesh create NAME` on a mesh of one comes here. A name that it has already changes nothing. */
+export const decideNameMesh = (situation: Situation, wish: { readonly name: string }): Decision => {
+  const me = owner(situation, "name the mesh")
+  if (Result.isFailure(me)) return Result.fail(me.failure)
+  if (!isMeshName(wish.name)) return usage(meshNameRule, "name")
+  return wish.name === situation.membership.name ? Result.succeed([]) : one(situation, { kind: "mesh.named", name: wish.name })
 }
 
 /** The invite's public key, role and expiry are recorded; its seed is not. */
@@ -101,7 +109,8 @@ export const decideRedeem = (
   if (record.withdrawn) return decline("withdrawn", `The invite to ${membership.name} was withdrawn; ask for a new one.`)
   if (situation.ms >= record.expiresMs) return decline("expired", `The invite to ${membership.name} has expired; ask for a new one.`)
   if (record.used >= record.uses) {
-    return decline("used", `The invite to ${membership.name} was for ${record.uses === 1 ? "one node and is" : `${record.uses} nodes and is`} used up; ask for a new one.`)
+    const nodes = record.uses === 1 ? "one node" : `${record.uses} nodes`
+    return decline("used", `The invite to ${membership.name} was for ${nodes} and is used up; ask for a new one.`)
   }
   if (known?.standing === "member") return decline("used", `This device is a member of ${membership.name} already, as ${known.name}.`)
   if (membership.devices.has(request.log)) return decline("malformed", "The log that came with the request belongs to a member already; join with a new one.")
@@ -205,7 +214,8 @@ const one = (situation: Situation, says: Statement): Decision => Result.succeed(
 const member = ({ membership, device }: Situation): Result.Result<Member, Refusal> => {
   const me = membership.members.get(device)
   if (me?.standing === "member") return Result.succeed(me)
-  return refuse("denied", me === undefined ? "this node is no member of the mesh" : `this node has ${me.standing === "left" ? "left" : "been revoked from"} ${membership.name}`)
+  if (me === undefined) return refuse("denied", "this node is no member of the mesh")
+  return refuse("denied", `this node has ${me.standing === "left" ? "left" : "been revoked from"} ${membership.name}`)
 }
 
 const owner = (situation: Situation, what: string): Result.Result<Member, Refusal> => {
@@ -217,6 +227,8 @@ const owner = (situation: Situation, what: string): Result.Result<Member, Refusa
 const isLastOwner = ({ membership, device }: Situation): boolean =>
   ![...membership.members.values()].some((other) => other.device !== device && other.standing === "member" && other.role === "owner") &&
   membership.members.get(device)?.role === "owner"
+
+const meshNameRule = "a mesh's name is one line of at most 64 printable characters"
 
 const nodeNameRule = "a node's name is letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
 

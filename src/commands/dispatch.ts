@@ -15,10 +15,12 @@ import { isUuidv7 } from "../codec/uuid.ts"
 import { decodeBody } from "../events/catalogue.ts"
 import type { Draft, Journal, JournalError } from "../events/journal.ts"
 import type { DocumentWorker } from "../projections/documents/pool.ts"
-import type { DocId, DocumentState, Edit } from "../projections/documents/types.ts"
+import type { DocId, Family } from "../projections/documents/types.ts"
+import { familyOf } from "../projections/families/doc-id.ts"
 import type { Members } from "../projections/members.ts"
 import type { Runner } from "../projections/runner.ts"
 import type { Tables } from "../projections/tables/tables.ts"
+import type { Decided, Decision, Documents } from "./decide-change.ts"
 import { KeyedLock } from "./keyed-lock.ts"
 import { Refusal } from "./refusal.ts"
 
@@ -48,18 +50,6 @@ export interface Done {
   readonly events: ReadonlyArray<{ readonly address: string; readonly arrival: number; readonly type: string }>
 }
 
-/** What a decider wants done to documents. */
-export interface DocumentPlan {
-  readonly summary: string
-  readonly changes: ReadonlyArray<{
-    readonly doc: DocId
-    readonly edits: ReadonlyArray<Edit>
-    readonly paths: ReadonlyArray<string>
-    readonly summary: string
-    readonly cause?: ReadonlyArray<Address>
-  }>
-}
-
 export interface DispatchOptions {
   readonly journal: Journal["Service"]
   readonly runner: Runner
@@ -68,6 +58,8 @@ export interface DispatchOptions {
   readonly worker: DocumentWorker["Service"]
   readonly device: string
   readonly now: () => number
+  /** The own log has grown to this length. */
+  readonly onAppended: (length: number) => void
 }
 
 /** Commands under way at once; more are refused as busy. */
@@ -89,29 +81,35 @@ export class Dispatch {
     )))
   }
 
-  /** Runs a command that changes documents. `docs` are locked; the plan may change only these. */
-  change(
-    name: string, asker: Asker, docs: ReadonlyArray<DocId>,
-    decide: (state: (doc: DocId) => DocumentState | undefined) => Result.Result<DocumentPlan, Refusal>
-  ): Effect.Effect<Done, Refusal> {
+  /**
+   * Runs a command that changes documents. `locks` are what `lockOf` says of every document that the decision may change; the decider
+   * sees the states as they are while they are held.
+   */
+  change(name: string, asker: Asker, locks: ReadonlyArray<string>, decide: (documents: Documents) => Decided, cause: ReadonlyArray<Address> = []): Effect.Effect<Done, Refusal> {
     const { tables } = this.#options
-    return this.#once(name, asker, this.#locks.with(docs, Effect.gen({ self: this }, function*() {
-      const decided = decide((doc) => tables.documents.state(doc))
-      const plan = yield* Effect.fromResult(decided)
-      for (const { doc } of plan.changes) {
-        if (!docs.includes(doc)) return yield* Effect.die(new Error(`${name} changes ${doc} without its lock`))
-        const stalled = tables.documents.stalled(doc)
+    return this.#once(name, asker, this.#locks.with(locks, Effect.gen({ self: this }, function*() {
+      const decided = decide(this.documents([...new Set(locks.map(familyOf))]))
+      if (decided instanceof Refusal) return yield* decided
+      for (const { doc } of decided.changes) {
+        if (!locks.includes(lockOf(doc))) return yield* Effect.die(new Error(`${name} changes ${doc} without its lock`))
+        const stalled = tables.documents.summary(doc)?.stalled
         if (stalled !== undefined) {
           return yield* new Refusal({ kind: "conflict", detail: `${doc} stalls and cannot be changed: ${stalled}`, hint: "kos doctor" })
         }
       }
-      return yield* this.#edit(asker, plan)
+      return yield* this.#edit(asker, decided, cause)
     })))
+  }
+
+  /** The documents of these families as deciders see them; each state is read when it is asked for. */
+  documents(families: ReadonlyArray<Family>): Documents {
+    const { documents } = this.#options.tables
+    return { get: (doc) => documents.state(doc), keys: () => families.flatMap((family) => documents.list(family).map(({ id }) => id)) }
   }
 
   /** Holds a document still for work that is not a command, such as saving it anew. */
   withDocument<A, E>(doc: DocId, work: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return this.#locks.with([doc], work)
+    return this.#locks.with([lockOf(doc)], work)
   }
 
   /** Events of the node itself, which no command asked for: started, stopped, peers, checkpoints. */
@@ -119,23 +117,24 @@ export class Dispatch {
     return this.#commit({ command: "", actor }, "recorded", events)
   }
 
-  #edit(asker: Asker, plan: DocumentPlan): Effect.Effect<Done, Refusal> {
+  #edit(asker: Asker, decision: Decision, cause: ReadonlyArray<Address>): Effect.Effect<Done, Refusal> {
     const { worker, tables, journal, now } = this.#options
     const touched: Array<DocId> = []
     return Effect.gen({ self: this }, function*() {
       const events: Array<Wanted> = []
-      for (const { doc, edits, paths, summary, cause } of plan.changes) {
+      for (const { doc, edits, paths, summary } of decision.changes) {
         touched.push(doc)
         const edited = yield* worker.edit(doc, journal.log(), edits, now(), (id) => tables.documents.load(id)).pipe(
           Effect.mapError((error) => new Refusal({ kind: "usage", detail: error.message }))
         )
         if (edited.change === undefined) continue
         events.push({
-          type: `${doc.slice(0, doc.indexOf("/"))}.changed/1`, subject: doc, ...(cause === undefined ? {} : { cause }),
-          body: { change: edited.change, paths: paths.slice(0, 64), summary: summary.slice(0, 512) }
+          type: `${familyOf(doc)}.changed/1`, subject: doc, cause,
+          body: { change: edited.change, paths: paths.slice(0, 64).map((path) => path.slice(0, 256)), summary: summary.slice(0, 512) }
         })
       }
-      return yield* this.#commit(asker, plan.summary, events)
+      const summary = decision.changes.length === 0 ? "nothing to change" : decision.changes.map((change) => change.summary).join("; ")
+      return yield* this.#commit(asker, summary, events)
     }).pipe(Effect.onError(() => Effect.forEach(touched, (doc) => worker.discard(doc), { discard: true })))
   }
 
@@ -185,7 +184,7 @@ export class Dispatch {
 
   #commit(asker: Asker, summary: string, events: ReadonlyArray<Wanted>): Effect.Effect<Done, Refusal> {
     if (events.length === 0) return Effect.succeed({ summary, events: [] })
-    const { journal, runner, tables } = this.#options
+    const { journal, runner, tables, onAppended } = this.#options
     return Effect.gen(function*() {
       const drafts: Array<Draft> = []
       for (const { type, subject, body, cause } of events) {
@@ -196,6 +195,7 @@ export class Dispatch {
         drafts.push({ type, actor: asker.actor, subject, command: asker.command, cause: cause ?? [], body })
       }
       const appended = yield* journal.append(drafts).pipe(Effect.mapError(journalRefusal))
+      onAppended(appended.block + 1)
       yield* Effect.promise(() => runner.folded(appended.log, appended.block + 1))
       return {
         summary,
@@ -207,6 +207,9 @@ export class Dispatch {
     })
   }
 }
+
+/** What must be held to change a document: settings of one layer are checked against each other, so a layer is held as a whole. */
+export const lockOf = (doc: DocId): string => doc.startsWith("config/") ? doc.slice(0, doc.lastIndexOf("/")) : doc
 
 const journalRefusal = (error: JournalError): Refusal => {
   switch (error.reason) {

@@ -4,6 +4,24 @@ declare module "hypercore" {
     readonly version: number
     readonly signers: ReadonlyArray<{ readonly publicKey: Buffer }>
   }
+  interface ProofNode {
+    readonly index: number
+    readonly size: number
+    readonly hash: Buffer
+  }
+  interface Proof {
+    readonly fork: number
+    readonly block: { readonly index: number; readonly value: Buffer | null; readonly nodes: ReadonlyArray<ProofNode> } | null
+    readonly hash: null
+    readonly seek: null
+    readonly upgrade: {
+      readonly start: number
+      readonly length: number
+      readonly nodes: ReadonlyArray<ProofNode>
+      readonly additionalNodes: ReadonlyArray<ProofNode>
+      readonly signature: Buffer
+    } | null
+  }
   interface AppendOptions {
     readonly keyPair: { readonly publicKey: Buffer; readonly secretKey: Buffer }
     /** Runs after the block is in storage and before any peer hears of it. */
@@ -25,7 +43,15 @@ declare module "hypercore" {
     treeHash(length?: number): Promise<Buffer>
     update(options?: { readonly wait?: boolean }): Promise<boolean>
     replicate(stream: unknown, options?: unknown): unknown
-    download(range: { readonly start: number; readonly end: number }): { done(): Promise<unknown>; destroy(): void }
+    readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void } }>
+    readonly core: { readonly replicator: { attached(mux: unknown): boolean; detachFrom(mux: unknown): void } }
+    getManifest(options: { readonly raw: true }): Buffer | null
+    proof(request: {
+      readonly block?: { readonly index: number; readonly nodes: number }
+      readonly upgrade?: { readonly start: number; readonly length: number }
+    }): Promise<Proof>
+    applyProof(proof: Proof & { readonly manifest: unknown }): Promise<boolean>
+    download(range: { readonly start: number; readonly end: number; readonly linear?: boolean }): { done(): Promise<unknown>; destroy(): void }
     on(event: string, listener: (...args: ReadonlyArray<never>) => void): void
     off(event: string, listener: (...args: ReadonlyArray<never>) => void): void
     close(): Promise<void>

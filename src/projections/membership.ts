@@ -1,8 +1,9 @@
 /**
  * Membership: who belongs to a mesh and who may what, as a pure function of the set of signed operations. Design section 5.
  *
- * What this owns. The rules by which operations count (codec/membership/rules.ts, which kos-verify shares), the graph they form (codec/membership/graph.ts), and the
- * view that the rest of kOS reads. It holds no keys, reads no clock and checks no signature: `openOperation` has done that.
+ * What this owns. The view that the rest of kOS reads. The graph of operations (codec/membership/graph.ts) and the rules by which
+ * they count (codec/membership/rules.ts) lie a floor lower because kos-verify judges by the same ones. Nothing here holds keys,
+ * reads a clock or checks a signature: `openOperation` has done that.
  *
  * How one operation travels. A command or a peer brings signed bytes; `openOperation` checks them; `offer` puts the operation into
  * the graph when all its parents are there, else it waits (10,000 at most); on entering it is judged once; `view` folds those that
@@ -24,6 +25,7 @@
  *   new log: the old one stays as it was.
  * - One log claimed by two devices concurrently: the first by depth and hash keeps it, the other claim is shown as void.
  * - One name for two nodes: the first grant by depth and hash keeps it, the other is shown as `name-2`. Nodes that left give way.
+ * - Two owners name the mesh concurrently: the last by depth and hash is its name, the same rule by which a later naming wins.
  * - The last owner cannot leave or step down. Two last owners who leave concurrently both leave: recovery is another matter.
  * - A log closed twice concurrently: the smaller length wins.
  */
@@ -130,12 +132,12 @@ export const foldMembership = (mesh: string): MembershipFold => {
     },
     view: () => {
       if (last !== undefined) return last
-      const created = graph.vertex(mesh)?.operation.says
+      const naming = rules.meshNaming()?.operation.says
       const contested = contestedClaims(rules)
       const { members, devices } = membersOf(rules)
       last = {
         id: mesh,
-        name: created?.kind === "mesh.created" ? created.name : "",
+        name: naming?.kind === "mesh.created" || naming?.kind === "mesh.named" ? naming.name : "",
         members, devices,
         invites: invitesOf(rules),
         void: [...graph.vertices].sort(byOrder).flatMap((vertex) => {
@@ -254,7 +256,8 @@ const contestedClaims = (rules: Rules): ReadonlyMap<string, string> => {
     for (const claim of others) {
       if (claim.device === winner?.device) continue
       const but = claim.vertex.operation.says.kind === "member.admitted" ? "the admission counts, but " : ""
-      out.set(claim.vertex.operation.hash, `${but}the log ${shortKey(log)} was attached to another device concurrently; that claim is the first by order`)
+      out.set(claim.vertex.operation.hash,
+        `${but}the log ${shortKey(log)} was attached to another device concurrently; that claim is the first by order`)
     }
   }
   return out

@@ -290,6 +290,8 @@ export class Runner {
         faults.push({ log: change.log, block: change.block, offset: change.offset, device: this.#device(change.log) ?? "", why: verdict.why })
       })
     }
+    const late = answers.flatMap((answer) => "stalled" in answer ? [] : answer.released).flatMap(({ log, block, offset, verdict }) =>
+      verdict._tag === "Refused" ? [{ log, block, offset, device: this.#device(log) ?? "", why: verdict.why }] : [])
     const own = this.#options.ownLog().log
     const wrong = new Set(faults.map((fault) => `${fault.log}/${fault.block}.${fault.offset ?? -1}`))
     try {
@@ -324,7 +326,8 @@ export class Runner {
           tables.documents.putState(answer.doc, answer.state)
         }
         const ms = this.#options.now()
-        for (const fault of faults) tables.quarantine.add({ ...fault, ms })
+        for (const fault of [...faults, ...late]) tables.quarantine.add({ ...fault, ms })
+        for (const place of late) tables.events.setStatus(place, "quarantined")
         for (const [log, length] of tick.cursors) tables.cursors.advance(log, length)
       })
     } catch (cause) {

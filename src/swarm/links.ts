@@ -99,6 +99,7 @@ export const makeLinks = (
   }
 
   const watched = new WeakSet<Entry>()
+  const lingering = new WeakSet<Entry>()
   const watch = (name: string, entry: Entry, log: ReplicatedLog): void => {
     if (watched.has(entry)) return
     watched.add(entry)
@@ -108,7 +109,10 @@ export const makeLinks = (
       if (overdrawn() && entry.served) endServing(name, entry)
     })
     log.on("peer-remove", (peer: { readonly protomux: unknown }) => {
-      if (peer.protomux === mux && entry.served) later(options.lingerMs, () => {
+      if (peer.protomux !== mux || !entry.served) return
+      lingering.add(entry)
+      later(options.lingerMs, () => {
+        lingering.delete(entry)
         if (entry.served && !connected(entry)) endServing(name, entry)
       })
     })
@@ -129,6 +133,7 @@ export const makeLinks = (
   const serve = async (name: string): Promise<void> => {
     const before = entries.get(name)
     if (before?.served === true) return attach(before)
+    if (served >= options.servedMax || room.count >= options.servedTotalMax) makeRoom()
     if (served >= options.servedMax || room.count >= options.servedTotalMax) return
     served += 1
     room.count += 1
@@ -150,6 +155,15 @@ export const makeLinks = (
     later(options.stallMs, () => {
       if (mine.served && !connected(mine)) endServing(name, mine)
     })
+  }
+
+  /** A peer that takes many logs in turn leaves each one lingering: the oldest of these gives way. */
+  const makeRoom = (): void => {
+    for (const [name, entry] of entries) {
+      if (!entry.served || entry.log === undefined || connected(entry) || !lingering.has(entry)) continue
+      endServing(name, entry)
+      return
+    }
   }
 
   const endServing = (name: string, entry: Entry): void => {

@@ -42,3 +42,30 @@ declare module "protomux" {
   export type { Channel, State }
   export default Protomux
 }
+
+/** Internal to the pinned Hypercore: checks a signed tree without opening a log. */
+declare module "hypercore/lib/verifier.js" {
+  interface Manifest {
+    readonly version: number
+    readonly allowPatch: boolean
+    readonly signers: ReadonlyArray<{ readonly publicKey: Buffer }>
+    readonly prologue: unknown
+  }
+  interface SignedTree {
+    readonly length: number
+    signable(context: Buffer): Buffer
+  }
+  class Verifier {
+    constructor(key: Buffer, manifest: Manifest)
+    verify(tree: SignedTree, signature: Buffer): boolean
+    static createManifest(encoded: Buffer): Manifest
+    static isValidManifest(key: Buffer, manifest: Manifest): boolean
+  }
+  export type { Manifest }
+  export default Verifier
+}
+
+declare module "hypercore/lib/caps.js" {
+  const caps: { treeSignable(key: Buffer, treeHash: Buffer, length: number, fork: number): Buffer }
+  export default caps
+}

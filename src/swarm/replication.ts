@@ -184,7 +184,8 @@ export const makeReplication = (host: SwarmHost, options: ReplicationOptions, kn
         state.pace.spend(bytes)
       },
       onLinger: () => {
-        while (jobs.size - active() > options.lingerMax) oldestLingering()?.stop({ kind: "done" })
+        const idle = [...jobs.values()].filter((job) => job.lingering)
+        for (const job of idle.slice(0, Math.max(0, idle.length - options.lingerMax))) job.stop({ kind: "done" })
         pump()
       }
     })
@@ -195,11 +196,6 @@ export const makeReplication = (host: SwarmHost, options: ReplicationOptions, kn
       finish(log, state, end)
     })
     running.add(done)
-  }
-
-  const oldestLingering = (): Job | undefined => {
-    for (const job of jobs.values()) if (job.lingering) return job
-    return undefined
   }
 
   const finish = (log: string, state: PeerState, end: DownloadEnd): void => {

@@ -98,6 +98,7 @@ const steps = [[60_000, 1_000, "s"], [3_600_000, 60_000, "min"], [86_400_000, 3_
 
 export const duration = (ms: number): string => {
   const size = Math.abs(ms)
+  if (Number.isNaN(size)) return "an unknown time"
   if (size < 1_000) return `${Math.round(size)} ms`
   const [, unit, name] = steps.find(([below]) => size < below) ?? steps[3]
   return `${Math.floor(size / unit)} ${name}`

@@ -54,7 +54,7 @@ export const configSet = operation("config.set", {
   output: Schema.Struct({ path: Schema.String, layer: Layer, before: Schema.optionalKey(Json), after: Json, ...Done.fields }),
   cli: {
     positional: ["path", "text"], stdin: "text", hidden: ["value"],
-    describe: { path: "a setting, for example network.port", text: "the value; read from stdin when it is -", layer: layerDescribe, role: roleDescribe },
+    describe: { path: "a setting, for example network.port", text: "the value; read from stdin when it is -", value: "the value as JSON", layer: layerDescribe, role: roleDescribe },
     examples: ["kos config set network.port 4077", "kos config set log.level debug --layer mesh"]
   }
 })
@@ -153,7 +153,7 @@ export const configResolve = operation("config.resolve", {
   output: Schema.Struct({ document: Schema.String, path: Schema.String, value: Json, ...Done.fields }),
   cli: {
     positional: ["conflict", "choice"], hidden: ["value"],
-    describe: { conflict: "its id or path, from `kos config conflicts`", choice: "number of the value to keep", text: "another value instead" },
+    describe: { conflict: "its id or path, from `kos config conflicts`", choice: "number of the value to keep", text: "another value instead", value: "another value as JSON" },
     examples: ["kos config resolve network.port 1", "kos config resolve network.port --text 4078"]
   }
 })

@@ -1,7 +1,7 @@
 /** What the CLI does without asking a daemon: become one, host a DHT, help. */
 import { Schema } from "effect"
 import { operation } from "../operation.ts"
-import { flag, Word } from "./common.ts"
+import { flag, KeyHex, Word } from "./common.ts"
 import { LogLevel } from "./everyday.ts"
 
 export const daemonRun = operation("daemon.run", {
@@ -14,7 +14,13 @@ export const daemonRun = operation("daemon.run", {
     lanOnly: flag,
     level: Schema.optionalKey(LogLevel)
   }),
-  output: Schema.Struct({}),
+  /** Said once, when it is ready; then it runs until it is told to stop. */
+  output: Schema.Struct({
+    name: Schema.String, device: KeyHex, home: Schema.String, socket: Schema.String, pid: Schema.Natural,
+    /** This run made the node. */
+    created: Schema.Boolean,
+    next: Schema.String
+  }),
   cli: {
     describe: {
       name: "name for a node that is new", bootstrap: "DHT to use instead of the public one: HOST:PORT; may be given several times",

@@ -112,7 +112,10 @@ export const makeGraph = (mesh: string): Graph => {
   }
 
   return {
-    enter, vertices, has: (hash) => byHash.has(hash), waiting: () => waiting.size, heads: () => [...heads].sort((a, b) => b.depth - a.depth || byOrder(a, b)).map((vertex) => vertex.operation.hash),
+    enter, vertices,
+    has: (hash) => byHash.has(hash),
+    waiting: () => waiting.size,
+    heads: () => [...heads].sort((a, b) => b.depth - a.depth || byOrder(a, b)).map((vertex) => vertex.operation.hash),
     vertex: (hash) => byHash.get(hash)
   }
 }

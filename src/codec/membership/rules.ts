@@ -27,6 +27,8 @@ export interface Rules {
   readonly standingOf: (device: string, horizon: Horizon) => Standing
   /** The admission or creation that made the device a member, the last one when it left and came back. */
   readonly admissionOf: (device: string) => Vertex | undefined
+  /** The operation that gives the mesh its name: of concurrent ones the last by order. */
+  readonly meshNaming: () => Vertex | undefined
   /** The operation that gives the device its name. */
   readonly namingOf: (device: string) => Vertex | undefined
   readonly issueOf: (invite: string, horizon: Horizon) => Vertex | undefined
@@ -48,6 +50,7 @@ export const makeRules = (): Rules => {
   const entries = new Map<string, Array<Vertex>>()
   const leavings = new Map<string, Array<Vertex>>()
   const namings = new Map<string, Array<Vertex>>()
+  const meshNamings: Array<Vertex> = []
   const issues = new Map<string, Array<Vertex>>()
   const withdrawals = new Map<string, Array<Vertex>>()
   const admissions = new Map<string, Array<Vertex>>()
@@ -90,6 +93,8 @@ export const makeRules = (): Rules => {
     if (own.standing === "left") return "its author had left"
     const owner = own.role === "owner"
     switch (says.kind) {
+      case "mesh.named":
+        return owner ? undefined : "only an owner names the mesh"
       case "invite.issued":
         if (!owner) return "only an owner issues invites"
         return issueOf(says.invite, past) === undefined ? undefined : "this invite was issued before"
@@ -140,7 +145,11 @@ export const makeRules = (): Rules => {
       case "mesh.created":
         push(grants, author, vertex)
         push(entries, author, vertex)
+        meshNamings.push(vertex)
         everOwners.add(author)
+        return
+      case "mesh.named":
+        meshNamings.push(vertex)
         return
       case "invite.issued": return push(issues, says.invite, vertex)
       case "invite.withdrawn": return push(withdrawals, says.invite, vertex)
@@ -178,6 +187,7 @@ export const makeRules = (): Rules => {
     logs: () => claims.keys(),
     standingOf,
     admissionOf: (device) => lastOf(entries.get(device)),
+    meshNaming: () => lastOf(meshNamings),
     namingOf: (device) => lastOf(namings.get(device)),
     issueOf, isWithdrawn, admissionsBy, claimsOf, closingOf
   }

@@ -211,6 +211,7 @@ const readOperations = (columns: Columns, startOp: number, otherCount: number): 
   const metas = required(columns, column.valueMeta, (r) => readUints(r, count))
   const groups = required(columns, column.predGroup, (r) => readUints(r, count))
   if (action.bad || inserts === undefined || metas === undefined || groups === undefined) return malformed
+  for (const code of codes) if (actions[code] === undefined) return `action ${code} is not one that kOS writes`
   let predCount = 0
   for (const size of groups) {
     if (size === absent) return malformed
@@ -242,7 +243,7 @@ const readOperations = (columns: Columns, startOp: number, otherCount: number): 
   for (let i = 0; i < count; i++) {
     const code = codes[i] ?? absent
     const kind = actions[code]
-    if (kind === undefined) return `action ${code} is not one that kOS writes`
+    if (kind === undefined) return malformed
     const object = opId(objectActors?.[i], objectCounters?.[i])
     const key = keyTexts?.[i]
     const elementCounter = keyCounters?.[i] ?? absent

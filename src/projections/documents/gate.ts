@@ -25,7 +25,7 @@
 import * as Result from "effect/Result"
 import { changeActor } from "./actor.ts"
 import { type AutomergeChange, type ObjectKind, type OpId, readChange } from "./automerge-change.ts"
-import { genesisOf } from "./genesis.ts"
+import { type Genesis, genesisOf } from "./genesis.ts"
 import { mapKeysMax, objectDepthMax, operationCounterMax, waitingBytesMax, waitingChangesMax } from "./limits.ts"
 import type { DocId, LoggedChange, Verdict } from "./types.ts"
 
@@ -77,7 +77,7 @@ export interface LogLine {
 
 export interface Queued {
   readonly change: LoggedChange
-  /** Place in the answer of the present request; -1 when offered by an earlier one. */
+  /** Place in the answer of the present request; -1 when offered by an earlier one, -2 while the document is loaded. */
   slot: number
 }
 
@@ -209,8 +209,8 @@ export class GateMemory {
 export class Gate {
   readonly doc: DocId
   readonly memory: GateMemory
+  readonly #genesis: Genesis | undefined
   readonly #waitingFor = new Map<string, Set<LogLine>>()
-  readonly #actorOf = new Map<string, string>()
   #chunks: Array<Uint8Array> = []
   #rootKeys = new Set<string>()
   #fieldKeys = new Set<string>()
@@ -223,13 +223,14 @@ export class Gate {
 
   constructor(doc: DocId, memory?: GateMemory) {
     this.doc = doc
+    this.#genesis = genesisOf(doc)
     this.memory = memory ?? new GateMemory()
     if (memory === undefined) this.#begin()
     else for (const line of this.memory.logs) this.#run(line)
   }
 
   #begin(): void {
-    const genesis = genesisOf(this.doc)
+    const genesis = this.#genesis
     if (genesis === undefined) return
     const { memory } = this
     const actor = memory.actor(genesis.actor)
@@ -254,9 +255,19 @@ export class Gate {
     return this.#verdicts
   }
 
-  /** The next change of its log, or one offered before. With `silent` (a load) it takes no place in the answer. */
-  offer(change: LoggedChange, silent = false): void {
-    const slot = silent ? -1 : this.#verdicts.push(waiting) - 1
+  /** The next change of its log, or one offered before. */
+  offer(change: LoggedChange): void {
+    this.#offer(change, this.#verdicts.push(waiting) - 1)
+  }
+
+  /** The same for changes out of the database: what becomes of them was answered long ago. */
+  reload(changes: ReadonlyArray<LoggedChange>): void {
+    for (const change of changes) this.#offer(change, -2)
+    for (const line of this.memory.logs) for (const entry of line.queue) entry.slot = -1
+    this.#fresh.clear()
+  }
+
+  #offer(change: LoggedChange, slot: number): void {
     const line = this.#line(change.log)
     const again = change.block < line.block || (change.block === line.block && change.offset <= line.offset)
     if (again) return this.#answer(slot, this.#offeredBefore(line, change, slot))
@@ -341,7 +352,7 @@ export class Gate {
   #offeredBefore(line: LogLine, change: LoggedChange, slot: number): Verdict {
     const queued = line.queue.find((entry) => entry.change.block === change.block && entry.change.offset === change.offset)
     if (queued !== undefined) {
-      if (queued.slot < 0) queued.slot = slot
+      if (queued.slot < 0 && slot >= 0) queued.slot = slot
       return waiting
     }
     const read = readChange(change.change)
@@ -371,7 +382,7 @@ export class Gate {
         this.memory.waitingChanges--
         this.memory.waitingBytes -= entry.change.change.byteLength
         if (entry.slot >= 0) this.#verdicts[entry.slot] = decided.verdict
-        else this.#released.push({ log: line.log, block: entry.change.block, offset: entry.change.offset, verdict: decided.verdict })
+        else if (entry.slot === -1) this.#released.push({ log: line.log, block: entry.change.block, offset: entry.change.offset, verdict: decided.verdict })
         const woken = decided.hash === undefined ? undefined : this.#waitingFor.get(decided.hash)
         if (woken === undefined) continue
         this.#waitingFor.delete(decided.hash ?? "")
@@ -437,12 +448,8 @@ export class Gate {
     }
     if (startOp !== highest + 1) return `operation counter ${startOp}, expected ${highest + 1}`
     if (startOp + operations.length > operationCounterMax) return "operation counters are used up"
-    const ids = [actor]
-    for (const other of change.others) {
-      const index = memory.actorIndex.get(other)
-      if (index === undefined) return "an operation refers to one of an unknown actor"
-      ids.push(index)
-    }
+    // An actor not met yet is like one whose operations are not in the past: what has arrived must not show in the reason.
+    const ids = [actor, ...change.others.map((other) => memory.actorIndex.get(other) ?? -1)]
     const segments = memory.segments[actor] ?? []
     const segmentsBefore = segments.length
     const lastCountBefore = segments[segmentsBefore - segmentWords + 1]
@@ -490,6 +497,8 @@ export class Gate {
   #checkOperations(change: AutomergeChange, ids: ReadonlyArray<number>, past: ReadonlyArray<number>, made: Array<ObjectInfo>, touched: Map<number, Set<KeyInfo>>): string | undefined {
     const { memory } = this
     const actor = ids[0] ?? -1
+    // What this change itself wrote to a key; run-length encoding makes ten thousand rivals at one key out of a few bytes.
+    const written = new Map<KeyInfo, number>()
     const visible = this.#visible(actor, change, past)
     const names = [change.actor, ...change.others]
     let counter = change.startOp - 1
@@ -502,7 +511,7 @@ export class Gate {
         else object = undefined
       }
       if (object === undefined) return "an operation in an object that its author cannot know"
-      const creates = operation.action !== "put" && operation.action !== "delete"
+      const creates = operation.action === "put" || operation.action === "delete" ? undefined : operation.action
       let keyIndex = -1
       if (operation.key !== undefined) {
         if (object.kind !== "map" || operation.insert) return "a map operation outside a map"
@@ -513,18 +522,22 @@ export class Gate {
         if (keys === undefined) touched.set(object.index, new Set([info]))
         else keys.add(info)
         if (operation.action === "delete" && operation.predecessors.length === 0) return "a deletion of nothing"
+        const own = written.get(info)
+        if (own !== undefined && !operation.predecessors.some((id) => id.actor === 0 && id.counter === own)) return "a change that rivals itself at one key"
+        if (operation.action === "delete") written.delete(info)
+        else written.set(info, counter)
       } else {
         const element = this.#checkElement(operation.element, operation, object, ids, visible)
         if (element !== undefined) return element
         if (object.index === textObject) this.#text = true
-        if (object.kind === "text" && operation.insert && (creates || !operation.string)) return "something other than text in a text"
+        if (object.kind === "text" && operation.insert && (creates !== undefined || !operation.string)) return "something other than text in a text"
       }
       const why = this.#checkPredecessors(operation.predecessors, names, ids, visible, object.index, keyIndex)
       if (why !== undefined) return why
       if (operation.action !== "delete") memory.addOperation(actor, counter, object.index, keyIndex)
-      if (creates) {
+      if (creates !== undefined) {
         if (object.depth + 1 > objectDepthMax) return `objects nested deeper than ${objectDepthMax}`
-        made.push(memory.object(actor, counter, operation.action as ObjectKind, object.depth + 1))
+        made.push(memory.object(actor, counter, creates, object.depth + 1))
       }
     }
     for (const [object, keys] of touched) if (!this.#keysFit(object, keys, visible)) return `more than ${mapKeysMax} keys in one map`
@@ -572,7 +585,7 @@ export class Gate {
   }
 
   #reserved(key: string): boolean {
-    return genesisOf(this.doc)?.objects.some((object) => object.key === key) ?? false
+    return this.#genesis?.objects.some((object) => object.key === key) ?? false
   }
 
   #keysFit(object: number, touched: ReadonlySet<KeyInfo>, visible: (id: number, counter: number) => boolean): boolean {

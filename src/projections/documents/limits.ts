@@ -22,8 +22,13 @@ export const operationCounterMax = 2 ** 31 - 1
 export const waitingChangesMax = 10_000
 export const waitingBytesMax = 16 * 1024 * 1024
 
+/** Values shown of one conflict, the winner among them. */
+export const conflictValuesMax = 64
+
 /** Steps back in search of a valid state. */
 export const liveStepsMax = 1_000
+/** UTF-16 units of text read on that search; it ends at the step that goes beyond. */
+export const liveTextUnitsMax = 16 * 1024 * 1024
 
 /** Loaded documents in the worker, and the bytes of their changes. */
 export const loadedDocumentsMax = 512

@@ -53,6 +53,8 @@ export interface DocumentState {
   /** What readers get: `value` when it is valid, else the value of the longest valid prefix in the document's own causal order. */
   readonly live: { readonly [key: string]: Json }
   readonly conflicts: ReadonlyArray<Conflict>
+  /** Where the value at each register stands in the logs; a field of a memory page is `fields.KEY`. Block -1: an own edit that is not in a log yet. */
+  readonly writers: { readonly [key: string]: { readonly log: string; readonly block: number; readonly offset: number; readonly ms: number } }
   readonly changes: number
   readonly waiting: number
 }

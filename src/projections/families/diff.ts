@@ -83,7 +83,7 @@ export const unifiedDiff = (before: string, after: string, options: { readonly c
   return output.length <= linesMax ? output : [...output.slice(0, linesMax), `… ${output.length - linesMax} more lines`]
 }
 
-/** Splices at most; a text changed in more places is replaced as a whole. */
+/** Splices at most; a text changed in more places is replaced from the first to the last of them. */
 export const splicesMax = 256
 
 /**
@@ -95,7 +95,10 @@ export const textEdits = (before: string, after: string): ReadonlyArray<Edit> =>
   const old = linesOf(before)
   const now = linesOf(after)
   const hunks = diffLines(old, now)
-  if (hunks.length > splicesMax) return [{ _tag: "Text", text: after }]
+  if (hunks.length > splicesMax) {
+    const { prefix, suffix } = commonEnds(before, after)
+    return [{ _tag: "Splice", at: prefix, remove: before.length - prefix - suffix, insert: after.slice(prefix, after.length - suffix) }]
+  }
   const starts = [0]
   for (const line of old) starts.push((starts[starts.length - 1] ?? 0) + line.length)
   return hunks.map((hunk): Edit => {

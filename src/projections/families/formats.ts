@@ -90,8 +90,8 @@ export const unflatten = (flat: JsonObject): JsonObject => {
     let table = root
     while (names.length > 1) {
       const next = table.entries.get(names[0] ?? "")
-      if (next !== undefined && !isTable(next)) break
-      const inner: Table = next ?? { entries: new Map() }
+      if (next !== undefined && !isTable(next) && !(isObject(next) && Object.keys(next).length === 0)) break
+      const inner: Table = isTable(next) ? next : { entries: new Map() }
       table.entries.set(names.shift() ?? "", inner)
       table = inner
     }

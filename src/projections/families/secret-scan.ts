@@ -97,7 +97,7 @@ const shapes: ReadonlyArray<Shape> = [
   { kind: "an AWS access key", pattern: /\b(?:AKIA|ASIA)[0-9A-Z]{16}\b/u, unless: /EXAMPLE$/u },
   { kind: "a GitHub token", pattern: /\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40})/u, unless: /_(?:x+|X+|0+)$/u },
   { kind: "a GitLab token", pattern: /\bglpat-[A-Za-z0-9_-]{20}/u, unless: /-(?:x+|X+|0+)$/u },
-  { kind: "a Slack token", pattern: /\bxox[abeoprs]-[0-9A-Za-z-]{10,}[0-9A-Za-z]{10}/u },
+  { kind: "a Slack token", pattern: /\bxox[abeoprs]-[0-9A-Za-z-]{20}/u, unless: /-(?:x+|X+|0+)$/u },
   { kind: "a Google API key", pattern: /\bAIza[0-9A-Za-z_-]{35}/u },
   { kind: "a Stripe key", pattern: /\b[rs]k_live_[0-9A-Za-z]{24}/u },
   { kind: "an npm token", pattern: /\bnpm_[A-Za-z0-9]{36}\b/u },

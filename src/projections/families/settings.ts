@@ -2,7 +2,7 @@ import { didYouMean } from "../../codec/suggest.ts"
 import type { Json } from "../documents/types.ts"
 import { isWhy, layerKind, type LayerId, type LayerKind, type Read } from "./doc-id.ts"
 import { isObject, jsonFault, type JsonObject } from "./json.ts"
-import { formatPath, isWithin, parsePath } from "./path.ts"
+import { formatPath, isWithin, parsePath, pathFacts } from "./path.ts"
 import { expected, parseBytes, parseDuration, readValue, type SettingType } from "./values.ts"
 
 /**
@@ -108,10 +108,11 @@ const userSetting: Setting = { path: "user.*", type: { kind: "any" }, default: n
 export const findSetting = (path: string): Setting | undefined => {
   const exact = exactSettings.get(path)
   if (exact !== undefined) return exact
-  const parts = parsePath(path)
-  if (isWhy(parts)) return undefined
-  if (parts.value[0] === "user") return parts.value.length > 1 ? userSetting : undefined
-  return patternSettings.find(({ pattern }) => pattern.length === parts.value.length && pattern.every((part, i) => part === "*" || part === parts.value[i]))?.setting
+  const facts = pathFacts(path)
+  if (isWhy(facts)) return undefined
+  const { parts } = facts.value
+  if (parts[0] === "user") return parts.length > 1 ? userSetting : undefined
+  return patternSettings.find(({ pattern }) => pattern.length === parts.length && pattern.every((part, i) => part === "*" || part === parts[i]))?.setting
 }
 
 /** The setting at a path that a person wrote, with the path in canonical form; unknown paths get "did you mean". */
@@ -160,11 +161,23 @@ export const ruleFaults = (values: JsonObject): ReadonlyArray<string> => {
   const most = durationOf(values["swarm.retry.max"])
   if (least !== undefined && most !== undefined && least > most)
     faults.push(`swarm.retry.min: expected at most swarm.retry.max, found ${least} ms over ${most} ms`)
-  return [...faults, ...nestingFaults(Object.keys(values))]
+  return [...faults, ...nestingFaults(values)]
 }
 
 /** All files of the daemon's log together. */
 export const logBytesMax = gib
+
+/** Leaves of a value: tables are taken apart, lists and empty tables stay whole. */
+export const leaves = (path: string, value: Json): ReadonlyArray<readonly [string, Json]> => {
+  const parts = parsePath(path)
+  const found: Array<readonly [string, Json]> = []
+  const walk = (at: ReadonlyArray<string>, inner: Json): void => {
+    if (isObject(inner) && Object.keys(inner).length > 0) for (const [key, next] of Object.entries(inner)) walk([...at, key], next)
+    else found.push([formatPath(at), inner])
+  }
+  if (!isWhy(parts)) walk(parts.value, value)
+  return found
+}
 
 /** What `config show --schema` and the docs print of a type. */
 export const settingExpects = (setting: Setting): string => expected(setting.type)
@@ -181,30 +194,16 @@ const bytesOf = (value: Json | undefined): number | undefined => (typeof value =
 
 const durationOf = (value: Json | undefined): number | undefined => (typeof value === "string" ? parseDuration(value) : undefined)
 
-/** A path cannot both have a value and hold other paths, or no file could be written from it. */
-const nestingFaults = (paths: ReadonlyArray<string>): ReadonlyArray<string> => {
+/** A path cannot both have a value and hold other paths, or no file could be written from it. An empty table may: then it is just a table. */
+const nestingFaults = (values: JsonObject): ReadonlyArray<string> => {
   const faults: Array<string> = []
-  const present = new Set(paths)
-  for (const path of paths) {
+  for (const path of Object.keys(values)) {
     if (!path.startsWith("user.")) continue
-    const parts = parsePath(path)
-    if (isWhy(parts)) continue
-    for (let length = 2; length < parts.value.length; length++) {
-      const above = formatPath(parts.value.slice(0, length))
-      if (present.has(above)) faults.push(`${above}: expected either a value or keys beneath it, found both (${path})`)
+    const facts = pathFacts(path)
+    for (const above of isWhy(facts) ? [] : facts.value.above) {
+      const value = Object.hasOwn(values, above) ? values[above] : undefined
+      if (value !== undefined && !(isObject(value) && Object.keys(value).length === 0)) faults.push(`${above}: expected either a value or keys beneath it, found both (${path})`)
     }
   }
   return faults
-}
-
-/** Leaves of a value: tables are taken apart, lists and empty tables stay whole. */
-export const leaves = (path: string, value: Json): ReadonlyArray<readonly [string, Json]> => {
-  const parts = parsePath(path)
-  const found: Array<readonly [string, Json]> = []
-  const walk = (at: ReadonlyArray<string>, inner: Json): void => {
-    if (isObject(inner) && Object.keys(inner).length > 0) for (const [key, next] of Object.entries(inner)) walk([...at, key], next)
-    else found.push([formatPath(at), inner])
-  }
-  if (!isWhy(parts)) walk(parts.value, value)
-  return found
 }

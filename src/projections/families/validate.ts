@@ -2,7 +2,7 @@ import type { DocId, Json } from "../documents/types.ts"
 import { agentFaults } from "./agents.ts"
 import { isWhy, layerKind, parseDocId, shown, type LayerId } from "./doc-id.ts"
 import { memoryFaults } from "./memory.ts"
-import { namespaceOf, parsePath, formatPath } from "./path.ts"
+import { pathFacts } from "./path.ts"
 import { findSetting, namespaceKeysMergedMax, readSetting, ruleFaults } from "./settings.ts"
 
 /** Faults shown of one document; one more sentence says how many were left out. */
@@ -52,10 +52,10 @@ const configFaults = (namespace: string, layer: LayerId, value: { readonly [key:
 
 /** A key is a canonical path of its own namespace; anything else was not written by a decider. */
 const keyFault = (namespace: string, key: string): string | undefined => {
-  const parts = parsePath(key)
-  if (isWhy(parts)) return parts.why
-  if (formatPath(parts.value) !== key) return `${shown(key)}: expected the path ${formatPath(parts.value)}, found another spelling`
-  const home = namespaceOf(key)
+  const facts = pathFacts(key)
+  if (isWhy(facts)) return facts.why
+  const { canonical, namespace: home } = facts.value
+  if (canonical !== key) return `${shown(key)}: expected the path ${canonical}, found another spelling`
   if (isWhy(home)) return home.why
   return home.value === namespace ? undefined : `${key}: expected a path of ${namespace}, found one of ${home.value}`
 }

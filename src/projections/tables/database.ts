@@ -8,7 +8,7 @@
  * file or in memory: whoever caches what is in the file registers with `onRollback`. A transaction may stand in another one (a savepoint);
  * its failure undoes only itself.
  *
- * Tricky cases. (1) Some errors (no space, a failed read) make SQLite roll back the *whole* transaction, also from within a savepoint. Code
+ * Tricky cases. (1) Some errors (no space, a failed read) may make SQLite roll back the *whole* transaction, also from within a savepoint. Code
  * that swallowed the error and went on would then write outside any transaction; so the transaction is marked lost, and every statement
  * fails with the same error until the outermost `transaction` has ended. (2) Disk full: nothing is written, the connection stays usable, and
  * the next transaction succeeds when space is back. A checkpoint that finds no space is only put off. (3) The last few transactions may
@@ -109,6 +109,11 @@ export class Database {
     this.#forget.push(forget)
   }
 
+  /** As after a rollback: what is in memory is read anew. */
+  forget(): void {
+    for (const forget of this.#forget) forget()
+  }
+
   /** What is wrong with the file, at most `integrityFaultsMax` sentences; empty when nothing is. Reads all of it. */
   integrity(): ReadonlyArray<string> {
     try {
@@ -162,7 +167,7 @@ export class Database {
         this.#lost = asTableError(cause, "rollback", this.path)
       }
     }
-    for (const forget of this.#forget) forget()
+    this.forget()
   }
 
   #configure(): void {

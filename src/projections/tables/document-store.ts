@@ -50,8 +50,8 @@ export class DocumentStore {
     this.#ensure = database.prepare("INSERT INTO documents (id) VALUES (?) ON CONFLICT DO NOTHING")
     this.#append = database.prepare("INSERT INTO document_changes VALUES (NULL, ?, ?, ?, ?, ?, ?)")
     this.#put = database.prepare(
-      "INSERT INTO documents (id, heads, value, live, faults, conflicts, changes, waiting) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET " +
-      "heads = excluded.heads, value = excluded.value, live = excluded.live, faults = excluded.faults, conflicts = excluded.conflicts, " +
+      "INSERT INTO documents (id, heads, value, live, faults, conflicts, writers, changes, waiting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET " +
+      "heads = excluded.heads, value = excluded.value, live = excluded.live, faults = excluded.faults, conflicts = excluded.conflicts, writers = excluded.writers, " +
       "changes = excluded.changes, waiting = excluded.waiting, stalled = NULL"
     )
   }
@@ -107,7 +107,7 @@ export class DocumentStore {
       const live = canonicalJson(state.live)
       this.#put.run(
         id, JSON.stringify(state.heads), value, live === value ? null : live, state.faults.length === 0 ? null : JSON.stringify(state.faults),
-        state.conflicts.length === 0 ? null : JSON.stringify(inOrder(state.conflicts)), state.changes, state.waiting
+        state.conflicts.length === 0 ? null : JSON.stringify(inOrder(state.conflicts)), canonicalJson(state.writers), state.changes, state.waiting
       )
       if (doc.startsWith("memory/")) this.#search.put(doc, state.live)
     })
@@ -154,7 +154,7 @@ export class DocumentStore {
     const value = record(row, "value")
     return {
       heads: strings(row, "heads"), value, live: row["live"] === null ? value : record(row, "live"), faults: strings(row, "faults"),
-      conflicts: conflictsOf(row), changes: int(row["changes"]), waiting: int(row["waiting"])
+      conflicts: conflictsOf(row), writers: writersOf(row), changes: int(row["changes"]), waiting: int(row["waiting"])
     }
   }
 
@@ -183,8 +183,14 @@ export class DocumentStore {
     return this.#database.prepare(`${unwell} ORDER BY n.text LIMIT ?`).all(Math.min(limit, documentPageMax)).map(summaryOf)
   }
 
-  /** Ids of stalled documents: to be tried again at start. */
-  stalled(): ReadonlyArray<DocId> {
+  /** Why a document's changes are not applied; undefined when they are. */
+  stalled(doc: DocId): string | undefined {
+    const id = this.#names.find(doc) ?? 0
+    return textOrNull(this.#database.prepare("SELECT stalled FROM documents WHERE id = ?").get(id)?.["stalled"] ?? null)
+  }
+
+  /** All stalled documents: to be tried again at start. */
+  stalledDocuments(): ReadonlyArray<DocId> {
     return this.unwell().filter((doc) => doc.stalled !== undefined).map((doc) => doc.id)
   }
 
@@ -214,9 +220,10 @@ const summaryOf = (row: Row): DocumentSummary => ({
   conflicts: int(row["conflicted"]), changes: int(row["changes"]), waiting: int(row["waiting"])
 })
 
-const parsed = (row: Row, column: string): Json => {
+/** Our own JSON, written by `putState`: that it parses shows that it is whole; its shape is what was put. */
+const parsed = <A = Json>(row: Row, column: string): A => {
   try {
-    const value: Json = JSON.parse(text(row[column]))
+    const value: A = JSON.parse(text(row[column]))
     return value
   } catch (cause) {
     if (cause instanceof SyntaxError) throw corrupt(`read ${column} of a document`, cause.message)
@@ -237,13 +244,6 @@ const strings = (row: Row, column: string): ReadonlyArray<string> => {
   return value.map(String)
 }
 
-const conflictsOf = (row: Row): ReadonlyArray<Conflict> => {
-  if (row["conflicts"] === null) return []
-  try {
-    const list: ReadonlyArray<Conflict> = JSON.parse(text(row["conflicts"]))
-    if (Array.isArray(list)) return list
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause
-  }
-  throw corrupt("read conflicts of a document", "it is not a list")
-}
+const conflictsOf = (row: Row): ReadonlyArray<Conflict> => (row["conflicts"] === null ? [] : parsed<ReadonlyArray<Conflict>>(row, "conflicts"))
+
+const writersOf = (row: Row): DocumentState["writers"] => (row["writers"] === null ? {} : parsed<DocumentState["writers"]>(row, "writers"))

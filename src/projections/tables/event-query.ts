@@ -50,8 +50,8 @@ export interface EventPlan {
   readonly values: ReadonlyArray<SQLInputValue>
 }
 
-/** The way that the rows will be found, or undefined when nothing can fulfil the query. */
-export const planEvents = (database: Database, names: Names, query: EventQuery): EventPlan | undefined => {
+/** The way that the rows will be found, or undefined when nothing can fulfil the query. It may sort `sortedMax` rows. */
+export const planEvents = (database: Database, names: Names, query: EventQuery, sortedMax: number = sortedRowsMax): EventPlan | undefined => {
   if (!Number.isInteger(query.limit) || query.limit < 1 || query.limit > eventPageMax)
     throw new TableError({ reason: "failed", operation: "query events", detail: `a page has 1 to ${eventPageMax} events, not ${query.limit}` })
   const types = query.types === undefined ? undefined : query.types.flatMap((pattern) => [...typeIds(names, pattern)])
@@ -79,7 +79,7 @@ export const planEvents = (database: Database, names: Names, query: EventQuery):
   })
   if (subjects?.length === 1) return finish("subject", "events e INDEXED BY events_subject", [])
   const size = (from: string, where: string, values: ReadonlyArray<SQLInputValue>): number =>
-    int(database.prepare(`SELECT count(*) AS n FROM (SELECT 1 FROM ${from} ${where} LIMIT ${sortedRowsMax + 1})`).get(...values)?.["n"])
+    int(database.prepare(`SELECT count(*) AS n FROM (SELECT 1 FROM ${from} ${where} LIMIT ${sortedMax + 1})`).get(...values)?.["n"])
 
   const ways: Array<{ readonly plan: EventPlan; readonly rows: number }> = []
   if (subjects !== undefined) {
@@ -93,7 +93,7 @@ export const planEvents = (database: Database, names: Names, query: EventQuery):
     ways.push({ plan: finish("kind", kind.from, kind.values), rows: size(kind.from, "", kind.values) })
   }
   const best = ways.sort((a, b) => a.rows - b.rows)[0]
-  return best !== undefined && best.rows <= sortedRowsMax ? best.plan : finish("scan", "events e NOT INDEXED", [])
+  return best !== undefined && best.rows <= sortedMax ? best.plan : finish("scan", "events e NOT INDEXED", [])
 }
 
 /** One entry into the index for each (log, type) there is: without it, a condition on time alone could not use the index. */

@@ -9,6 +9,7 @@ export interface Fingerprint {
   readonly commands: string
   readonly cursors: string
   readonly witnesses: string
+  readonly operations: string
   readonly documents: string
 }
 
@@ -26,9 +27,10 @@ export const fingerprint = (database: Database, names: Names): Fingerprint => {
     commands: hashed(commandLines(database)),
     cursors: hashed(cursorLines(database)),
     witnesses: hashed(witnessLines(database, names)),
+    operations: hashed(operationLines(database)),
     documents: hashed(documentLines(database))
   }
-  return { all: hashed([parts.events, parts.commands, parts.cursors, parts.witnesses, parts.documents]), ...parts }
+  return { all: hashed([parts.events, parts.commands, parts.cursors, parts.witnesses, parts.operations, parts.documents]), ...parts }
 }
 
 const hashed = (lines: Iterable<string>): string => {
@@ -93,6 +95,10 @@ function* witnessLines(database: Database, names: Names): Iterable<string> {
     yield text(key)
     for (const row of some.all(int(log))) yield JSON.stringify([row["length"], row["fork"], row["tree_hash"], row["device"]])
   }
+}
+
+function* operationLines(database: Database): Iterable<string> {
+  for (const row of database.prepare("SELECT hash FROM operations WHERE source = 0 ORDER BY hash").all()) yield text(row["hash"])
 }
 
 function* documentLines(database: Database): Iterable<string> {

@@ -87,12 +87,12 @@ export class MemorySearch {
 /** An FTS5 expression that says what the user wrote and nothing else: every term is a quoted string. */
 export const matchOf = (query: string): string => {
   const terms: Array<string> = []
-  for (const [, phrase, word] of query.slice(0, queryCharsMax).toWellFormed().matchAll(/"([^"]*)(?:"|$)|([^\s"]+)/gu)) {
+  for (const [, phrase, word] of query.slice(0, queryCharsMax).toWellFormed().replaceAll("\0", " ").matchAll(/"([^"]*)(?:"|$)|([^\s"]+)/gu)) {
     const raw = phrase ?? word ?? ""
     // Without a letter or digit FTS5 has no word to look for.
     if (!/[\p{L}\p{N}]/u.test(raw)) continue
     const begins = phrase === undefined && raw.endsWith("*")
-    terms.push(`"${raw.replaceAll("\0", " ")}"${begins ? "*" : ""}`)
+    terms.push(begins ? `"${raw.replace(/\*+$/u, "")}"*` : `"${raw}"`)
     if (terms.length === termsMax) break
   }
   return terms.join(" AND ")

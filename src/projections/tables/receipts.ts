@@ -54,6 +54,14 @@ export class Receipts {
     return int(this.#database.prepare("SELECT length FROM peer_heads WHERE log = ? AND device = ?").get(logId, deviceId)?.["length"] ?? 0)
   }
 
+  /** All that a device is known to hold. */
+  holdings(device: string): ReadonlyArray<{ readonly log: string; readonly length: number }> {
+    const id = this.#names.find(device)
+    if (id === undefined) return []
+    return this.#database.prepare("SELECT log, length FROM peer_heads WHERE device = ?").all(id)
+      .map((row) => ({ log: this.#names.textAt(row, "log"), length: int(row["length"]) }))
+  }
+
   /** Which of these devices hold a block, and which do not. Order is kept. */
   holders(log: string, block: number, devices: ReadonlyArray<string>): { readonly holding: ReadonlyArray<string>; readonly missing: ReadonlyArray<string> } {
     const lengths = this.#lengths(log)

@@ -1,8 +1,8 @@
 /**
  * The schema, as a list of steps; a released step is never changed, only followed by another.
  *
- * *Derived* tables are a function of the set of valid events and count in the fingerprint: events, commands, cursors, witnesses, documents
- * (without `stalled`). names, counts, document_snapshots, document_changes and memory_pages are derived too, but say nothing new.
+ * *Derived* tables are a function of the set of valid events and count in the fingerprint: events, commands, cursors, witnesses, operations
+ * (those read in a log), documents (without `stalled`). names, counts, document_snapshots, document_changes and memory_pages are derived too, but say nothing new.
  * *Local* tables are what only this node saw and a rebuild cannot know: heads, peer_heads, peer_cursors, peers, facts, quarantine; so are
  * the arrival numbers of events.
  */
@@ -14,6 +14,11 @@ export interface Migration {
 
 /** "kOST" in the file's header. */
 export const applicationId = 0x6b4f5354
+
+/** Emptied before a rebuild in place; names and operations stay. */
+export const derivedTables: ReadonlyArray<string> = [
+  "events", "counts", "commands", "cursors", "witnesses", "documents", "document_snapshots", "document_changes", "memory_pages"
+]
 
 const first = `
 CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
@@ -45,6 +50,9 @@ CREATE TABLE witnesses (
   PRIMARY KEY (log, length, fork, tree_hash, device)
 ) STRICT, WITHOUT ROWID;
 
+-- Signed membership operations. hash: 64 hex digits. source: 0 read in a log, 1 shown by a peer before its log was reached.
+CREATE TABLE operations (hash TEXT PRIMARY KEY, source INTEGER NOT NULL, bytes BLOB NOT NULL) STRICT;
+
 CREATE TABLE heads (log INTEGER PRIMARY KEY, length INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT;
 CREATE TABLE peer_heads (log INTEGER NOT NULL, device INTEGER NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (log, device)) STRICT, WITHOUT ROWID;
 CREATE TABLE peer_cursors (device INTEGER PRIMARY KEY, sequence_id TEXT NOT NULL, sequence INTEGER NOT NULL) STRICT;
@@ -54,7 +62,7 @@ CREATE TABLE peers (
 
 -- id: the document's name in names. live is null when it equals value; faults and conflicts are null when there are none.
 CREATE TABLE documents (
-  id INTEGER PRIMARY KEY, heads TEXT, value TEXT, live TEXT, faults TEXT, conflicts TEXT,
+  id INTEGER PRIMARY KEY, heads TEXT, value TEXT, live TEXT, faults TEXT, conflicts TEXT, writers TEXT,
   changes INTEGER NOT NULL DEFAULT 0, waiting INTEGER NOT NULL DEFAULT 0, stalled TEXT
 ) STRICT;
 CREATE INDEX documents_conflicts ON documents (id) WHERE conflicts IS NOT NULL;

@@ -1,14 +1,15 @@
 /**
  * The connections of one carrier: at most one per remote device, at most `connectionsMax` in all.
  *
- * When two devices dial each other at the same moment there are two streams and each side sees them finish in its own order. Both
- * must keep the same one, without talking about it: of two streams dialled by different sides, the one dialled by the device with
- * the smaller key stays; of two dialled by the same side, the newer, because nobody dials a device it still has a connection to.
- * A stream that loses is destroyed; if the loser was already handed over, the winner is handed over after the loser has closed, so
- * that those above never see two of one device.
+ * When two devices dial each other at the same moment there are two streams and each side sees them come along in its own order. Both must
+ * keep the same one, without talking about it. So the device with the smaller key decides, by what it does first: once its own stream has
+ * proven the other's key (`begin`) it accepts none from there; once it has accepted one, it gives its own up before greeting. The other
+ * device takes what it gets. Hence nothing that was handed over is replaced merely because two dialled.
  *
- * A refused duplicate pokes the connection that stays: if that one is dead without our knowing (the remote lost power), the poke
- * brings the reset, and the remote's next attempt is welcome.
+ * A device that dials us although we hold a connection to it has lost that one (it restarted, its network changed). If the old one was
+ * dialled by it, or we are the larger key, the new one replaces it, and is handed over after the old one has closed, so that those
+ * above never see two of one device. Otherwise the new one is refused, and the old one is poked: if it is dead the poke brings the
+ * reset, and the remote's next attempt is welcome.
  */
 import type { SecretStream } from "@hyperswarm/secret-stream"
 import type { CarrierName, Connection } from "../carrier.ts"
@@ -25,8 +26,11 @@ export interface ConnectionsOptions {
 }
 
 export interface Connections {
-  /** A sentence when a new stream of this direction would not be kept. */
-  refuse(device: string, initiator: boolean): string | undefined
+  /** Our own stream has proven this device: a sentence when it is to be given up. Else call `end` when it is settled. */
+  begin(device: string): string | undefined
+  end(device: string): void
+  /** A stream of this device wants to be accepted: a sentence when not. */
+  accept(device: string): string | undefined
   /** Keeps it and hands it over, or destroys it; false when destroyed. */
   add(greeted: Greeted, remote: string): boolean
   has(device: string): boolean
@@ -35,27 +39,43 @@ export interface Connections {
 }
 
 export const makeConnections = (options: ConnectionsOptions): Connections => {
-  const { carrier, connectionsMax, onConnection, onLost } = options
+  const { carrier, device: own, connectionsMax, onConnection, onLost } = options
   const held = new Map<string, { connection: Connection; stream: SecretStream }>()
+  const begun = new Set<string>()
   let stopped = false
 
-  const refuse = (device: string, initiator: boolean): string | undefined => {
-    if (stopped) return "the carrier has stopped"
-    const old = held.get(device)
-    if (old === undefined) return held.size < connectionsMax ? undefined : `there are ${connectionsMax} connections already`
-    if (newWins(options.device, device, old.connection.initiator, initiator)) return undefined
-    old.stream.sendKeepAlive()
-    return "there is a connection to this device already"
-  }
+  const noRoom = (): string | undefined =>
+    stopped ? "the carrier has stopped" : held.size >= connectionsMax ? `there are ${connectionsMax} connections already` : undefined
+  const connectedAlready = "there is a connection to this device already"
 
   return {
-    refuse,
+    begin(device) {
+      const old = held.get(device)
+      if (old === undefined && !begun.has(device)) {
+        const refusal = noRoom()
+        if (refusal === undefined) begun.add(device)
+        return refusal
+      }
+      old?.stream.sendKeepAlive()
+      return connectedAlready
+    },
+    end(device) {
+      begun.delete(device)
+    },
+    accept(device) {
+      const old = held.get(device)
+      if (old === undefined) return begun.has(device) && own < device ? "our own stream to it is about to be complete" : noRoom()
+      if (newWins(own, device, old.connection.initiator, false)) return stopped ? noRoom() : undefined
+      old.stream.sendKeepAlive()
+      return connectedAlready
+    },
     add({ stream, initiator, device, handshakeHash }, remote) {
-      if (stream.destroyed || refuse(device, initiator) !== undefined) {
+      const old = held.get(device)
+      const refused = old === undefined ? noRoom() !== undefined : stopped || !newWins(own, device, old.connection.initiator, initiator)
+      if (stream.destroyed || refused) {
         stream.destroy()
         return false
       }
-      const old = held.get(device)
       const connection = toConnection({ stream, carrier, initiator, device, handshakeHash, remote })
       const entry = { connection, stream }
       held.set(device, entry)

@@ -149,16 +149,22 @@ const makeEndpoint = (device: string, options: CarrierOptions, world: World): En
     carrier: "memory", device, connectionsMax, onConnection,
     onLost: (remote) => dialer.lost((target) => target === remote)
   })
-  const open = async (raw: Duplex, initiator: boolean, wanted: string | undefined): Promise<boolean> => {
+  /** `wanted` is the device that we dial, undefined when it dialled us. */
+  const open = async (raw: Duplex, wanted: string | undefined): Promise<boolean> => {
+    const initiator = wanted !== undefined
+    let begun = false
     half.add(raw)
     try {
       const greeted = await greet(raw, {
         initiator, keyPair, timers, keepAliveMs, deadlineMs: greetDeadlineMs,
         greeting: { instance: device.slice(0, 16), port: 0 },
-        refuse: (remote) => wanted !== undefined && remote !== wanted ? "another device answers"
-          : firewall(remote) ? initiator ? connections.refuse(remote, true) : undefined
-          : "the firewall refuses this device",
-        accept: (remote) => connections.refuse(remote, initiator)
+        refuse: (remote) => {
+          if (!firewall(remote)) return "the firewall refuses this device"
+          const refused = initiator ? connections.begin(remote) : undefined
+          begun = initiator && refused === undefined
+          return refused
+        },
+        accept: (remote) => connections.accept(remote)
       })
       return connections.add(greeted, greeted.device.slice(0, 8))
     } catch (error) {
@@ -166,6 +172,7 @@ const makeEndpoint = (device: string, options: CarrierOptions, world: World): En
       return false
     } finally {
       half.delete(raw)
+      if (begun && wanted !== undefined) connections.end(wanted)
     }
   }
   const dialer = makeDialer<string>({
@@ -175,7 +182,7 @@ const makeEndpoint = (device: string, options: CarrierOptions, world: World): En
     attempt: async (target) => {
       if (!firewall(target)) return false
       const raw = world.dial(target)
-      return raw === undefined ? false : await open(raw, true, target)
+      return raw === undefined ? false : await open(raw, target)
     }
   })
   const topics = new Set<string>()
@@ -193,7 +200,7 @@ const makeEndpoint = (device: string, options: CarrierOptions, world: World): En
       }
     },
     receive: (raw) => {
-      void open(raw, false, undefined)
+      void open(raw, undefined)
     },
     async stop() {
       world.leave()
@@ -272,20 +279,43 @@ const makePipe = (options: PipeOptions): Pipe => {
     near.destroy(new Error("the connection was cut"))
     far.destroy(new Error("the connection was cut"))
   }
-  const makeEnd = (other: () => Duplex): Duplex => {
+  /** Per end: called when its reader wants more, so that the other end's writer may go on. */
+  const onRead = { near: () => {}, far: () => {} }
+  const makeEnd = (side: "near" | "far", other: () => Duplex): Duplex => {
+    const opposite = side === "near" ? "far" : "near"
     let inFlight = 0
+    let unread = 0
     let freeAt = 0
     let arrivesAt = 0
     let waiting: (() => void) | undefined
-    /** When the next `bytes` arrive: after those before them, after their turn on the wire, after the drawn delay. */
-    const travel = (bytes: number): number => {
+    const arriving: Array<() => void> = []
+    /**
+     * Arrives after what was sent before, after its turn on the wire, after the drawn delay. Timers may fire out of order (they count
+     * whole milliseconds), hence each delivers whatever is next.
+     */
+    const travel = (bytes: number, arrive: () => void): void => {
       const now = timers.now()
       freeAt = Math.max(freeAt, now) + bytes / bytesPerSecondMax * 1000
       arrivesAt = Math.max(arrivesAt, freeAt + delayMs())
-      return arrivesAt - now
+      arriving.push(arrive)
+      later(arrivesAt - now, () => arriving.shift()?.())
+    }
+    const release = (bytes: number): void => {
+      inFlight -= bytes
+      const resume = inFlight <= inFlightBytesMax ? waiting : undefined
+      if (resume === undefined) return
+      waiting = undefined
+      resume()
+    }
+    onRead[opposite] = () => {
+      const bytes = unread
+      unread = 0
+      if (bytes > 0) release(bytes)
     }
     const end: Duplex = new Duplex({
-      read() {},
+      read() {
+        onRead[side]()
+      },
       write(chunk: Buffer, _encoding, done) {
         carried += chunk.byteLength
         if (carried > options.cutAfterBytes) {
@@ -293,25 +323,22 @@ const makePipe = (options: PipeOptions): Pipe => {
           return cut()
         }
         inFlight += chunk.byteLength
-        later(travel(chunk.byteLength), () => {
-          inFlight -= chunk.byteLength
-          if (!other().destroyed) other().push(chunk)
-          const resume = waiting
-          waiting = undefined
-          resume?.()
+        travel(chunk.byteLength, () => {
+          if (other().destroyed || other().push(chunk)) release(chunk.byteLength)
+          else unread += chunk.byteLength
         })
         if (inFlight <= inFlightBytesMax) done()
         else waiting = done
       },
       final(done) {
-        later(travel(0), () => {
+        travel(0, () => {
           if (!other().destroyed) other().push(null)
         })
         done()
       },
       destroy(error, done) {
         // The other side hears of it as late as of any byte, and loses nothing that was sent before.
-        if (!other().destroyed) later(travel(0), () => other().destroy())
+        if (!other().destroyed) travel(0, () => other().destroy())
         open -= 1
         if (open === 0) {
           for (const cancel of pending) cancel()
@@ -325,8 +352,8 @@ const makePipe = (options: PipeOptions): Pipe => {
     end.on("error", () => {})
     return end
   }
-  const near: Duplex = makeEnd(() => far)
-  const far: Duplex = makeEnd(() => near)
+  const near: Duplex = makeEnd("near", () => far)
+  const far: Duplex = makeEnd("far", () => near)
   return { from, to, near, far, cut }
 }
 

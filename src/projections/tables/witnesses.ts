@@ -3,9 +3,9 @@
  * Two different tree hashes for one log, fork and length prove that its author, or a witness, lied; both are kept and shown.
  */
 import { Schema } from "effect"
-import { Checkpoint } from "../events/catalogue.ts"
-import { type Database, int, text } from "./tables/database.ts"
-import type { Names } from "./tables/names.ts"
+import { Checkpoint } from "../../events/catalogue.ts"
+import { type Database, int, text } from "./database.ts"
+import type { Names } from "./names.ts"
 
 export interface Contradiction {
   readonly log: string

@@ -1,0 +1,220 @@
+/**
+ * This node in one mesh: store, tables, journal, runner, dispatch and swarm put together, from opening to stopping. A node that joins or
+ * leaves closes one of these and opens another.
+ *
+ * Order of opening: log store → tables (a damaged file is put aside and rebuilt from the logs) → membership → swarm, so that peers can
+ * heal this node's log → the own log is settled → the journal begins → what the node itself has to say.
+ */
+import type { MeshView } from "../api/node.ts"
+import { Context, Effect, Layer, Result, Scope, Exit } from "effect"
+import { rename } from "node:fs/promises"
+import { decideAttachLog, decideSucceedLog, type Situation } from "../commands/decide-membership.ts"
+import { Dispatch, type Wanted } from "../commands/dispatch.ts"
+import { operationEvents } from "../commands/membership-events.ts"
+import { kindOf } from "../projections/membership.ts"
+import { HypercoreStore } from "../events/hypercore-store.ts"
+import { Journal } from "../events/journal.ts"
+import { Disk } from "../events/ports.ts"
+import { DocumentWorker } from "../projections/documents/pool.ts"
+import { Members } from "../projections/members.ts"
+import { Runner } from "../projections/runner.ts"
+import { TableError } from "../projections/tables/table-error.ts"
+import { Tables } from "../projections/tables/tables.ts"
+import type { Carrier } from "../swarm/carrier.ts"
+import type { Redeem } from "../swarm/pairing.ts"
+import { makeSwarm, type Swarm, type SwarmMode, type SwarmOptions } from "../swarm/swarm.ts"
+import { singleKeyring } from "../vault/keyring.ts"
+import type { Vault } from "../vault/vault.ts"
+import { readIntroduction } from "./introduction.ts"
+import { type OwnLogReport, settleOwnLog } from "./own-log.ts"
+import { makeSwarmHost } from "./swarm-host.ts"
+
+export interface MeshNodeOptions {
+  readonly vault: Vault
+  readonly mesh: string
+  readonly version: string
+  readonly now: () => number
+  readonly notice: (level: "debug" | "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>) => void
+  /** Made anew each time the swarm connects, by the settings of then. */
+  readonly carriers: (node: MeshNode) => ReadonlyArray<Carrier>
+  readonly mode: (node: MeshNode) => SwarmMode
+  readonly swarm: (node: MeshNode) => Partial<SwarmOptions>
+  readonly redeem: (node: MeshNode) => Redeem
+}
+
+export interface MeshNode extends MeshView {
+  /** Peers that came or went since the last time this was asked. */
+  readonly takeTouched: () => ReadonlyArray<{ readonly device: string; readonly carrier: string; readonly up: boolean }>
+  readonly report: OwnLogReport
+}
+
+/** Touches remembered between two `peers.changed` events; later ones of the same device replace earlier ones. */
+export const touchedMax = 512
+
+export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, Error, Scope.Scope> => Effect.gen(function*() {
+  const { vault, mesh, now, notice } = options
+  const scope = yield* Effect.scope
+  const directory = vault.meshDirectory(mesh)
+  const meshKey = yield* promise(() => vault.meshKey(mesh))
+  const keyring = singleKeyring(meshKey)
+  const { keyPair } = yield* promise(() => vault.logKeyPair(mesh))
+  const store = yield* Effect.acquireRelease(
+    promise(() => openStore(directory, now, notice)), (held) => Effect.promise(() => held.close().catch(() => undefined))
+  )
+  const tables = yield* Effect.acquireRelease(promise(() => openTables(directory, now, notice)), (held) => Effect.sync(() => held.close()))
+  tables.receipts.allDown(now())
+  const introduction = yield* promise(() => readIntroduction(directory))
+  const members = new Members(mesh, tables.database)
+  tables.transaction(() => {
+    for (const bytes of introduction) members.take(bytes, "met")
+  })
+  const services = yield* Layer.buildWithScope(
+    Layer.merge(Journal.layer(keyPair, () => keyring), DocumentWorker.layer).pipe(
+      Layer.provide(Layer.merge(HypercoreStore.layer(store), Disk.layer(directory)))
+    ), scope
+  )
+  const journal = Context.get(services, Journal)
+  const worker = Context.get(services, DocumentWorker)
+  const diverged = new Map<string, string>()
+  const touched = new Map<string, { readonly device: string; readonly carrier: string; readonly up: boolean }>()
+  const runner = new Runner({
+    tables, members, worker, keyring: () => keyring, now, notice, ownDevice: vault.deviceId,
+    open: (log) => store.openHeld(log), observe: (stamp) => journal.observe(stamp),
+    ownLog: () => ({ log: journal.log(), length: journal.length() })
+  })
+  store.onReopen(() => {
+    void runner.forgetLogs().then(() => runner.wake())
+  })
+  const built = makeSwarmHost({
+    keyPair: vault.device, device: vault.deviceId, mesh: { id: mesh, key: meshKey }, tables, members, runner, journal, store, now, notice,
+    onDiverged: (log, device, detail) => {
+      if (diverged.has(log)) return
+      diverged.set(log, detail)
+      notice("warn", `log ${log.slice(0, 8)} has two histories: ${detail}`, { log, device })
+      void Effect.runPromise(dispatch.record([{
+        type: "evidence.found/1", subject: `log/${log}`,
+        body: { log, length: tables.heads.get(log)?.length ?? 0, kind: "two histories", ours: "", theirs: detail.slice(0, 256), from: device }
+      }]).pipe(Effect.ignore))
+    },
+    onOwnLogAhead: (length, device) => notice("warn", `${members.nameOf(device)} holds ${length} blocks of this node's log, more than this node`, { length }),
+    onTouched: (device, carrier, up) => {
+      touched.delete(device)
+      if (touched.size < touchedMax) touched.set(device, { device, carrier, up })
+    }
+  })
+  const dispatch = new Dispatch({ journal, runner, tables, members, worker, device: vault.deviceId, now, onAppended: built.grewOwn })
+  const situation = (): Situation => ({ membership: members.view(), device: vault.deviceId, ms: now() })
+  const base = {
+    mesh, directory, vault, keyring, meshKey, store, tables, members, journal, worker, runner, dispatch, situation, diverged,
+    startedMs: now(), swarmHost: built.host,
+    diskFree: () => Effect.runPromise(Disk.use((disk) => disk.free).pipe(Effect.provide(Disk.layer(directory)), Effect.orElseSucceed(() => 0))),
+    takeTouched: () => {
+      const all = [...touched.values()]
+      touched.clear()
+      return all
+    }
+  }
+  // The swarm asks for carriers and settings only after this node exists.
+  let node: MeshNode | undefined
+  const self = (): MeshNode => {
+    if (node === undefined) throw new Error("the node is not open yet")
+    return node
+  }
+  const swarm: Swarm = makeSwarm(built.host, () => options.carriers(self()), {
+    now, hint: (device) => tables.receipts.peer(device)?.remote,
+    redeem: (request, device, hash) => options.redeem(self())(request, device, hash)
+  })
+  const early: MeshNode = { ...base, swarm, report: { lastRun: undefined, healed: undefined, succession: undefined } }
+  node = early
+  runner.wake()
+  yield* promise(() => runner.idle())
+  yield* promise(() => swarm.setMode(options.mode(early)))
+  yield* Effect.acquireRelease(promise(() => swarm.start()), () => Effect.promise(() => swarm.stop().catch(() => undefined)))
+  const report = yield* settleOwnLog({
+    journal, vault, mesh, notice,
+    heal: async (length, msMax) => await swarm.healOwn(length, msMax) >= length,
+    word: (msMax) => wordOfPeers(early, msMax)
+  })
+  const opened: MeshNode = { ...early, report }
+  node = opened
+  journal.begin()
+  yield* Effect.addFinalizer((exit) => dispatch.record([{
+    type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "asked to" : "interrupted" }
+  }]).pipe(Effect.ignore, Effect.andThen(journal.stop()), Effect.andThen(Effect.promise(() => runner.stop()))))
+  yield* sayStart(opened, options.version).pipe(Effect.catch((refusal) => Effect.sync(() => notice("warn", `the start could not be recorded: ${refusal.message}`))))
+  return opened
+})
+
+/** What the node has to say when it starts: who it is, how the last run ended, what became of its log. */
+const sayStart = (node: MeshNode, version: string) => Effect.gen(function*() {
+  const { dispatch, vault, tables, members, journal, report } = node
+  const written = new Set(tables.database.prepare("SELECT hash FROM operations WHERE source = 0").all().map((row) => row["hash"]))
+  const mine = members.operations().filter((operation) => operation.author === vault.deviceId && !written.has(operation.hash))
+  const founding: ReadonlyArray<Wanted> = mine.map((operation) => ({ type: `${kindOf(operation)}/1`, subject: "mesh", body: { operation: operation.bytes } }))
+  if (founding.length > 0) yield* dispatch.record(founding)
+  if (!members.logs().some(({ log }) => log === journal.log())) yield* attach(node)
+  const events: Array<Wanted> = []
+  const { lastRun, healed, succession } = report
+  if (lastRun?.unclean === true) {
+    events.push({ type: "node.found-unclean/1", subject: "node", body: { sameBoot: lastRun.sameBoot, length: journal.length(), pid: lastRun.pid } })
+  }
+  if (healed !== undefined) events.push({ type: "log.healed/1", subject: `log/${journal.log()}`, body: { log: journal.log(), ...healed } })
+  if (succession !== undefined) {
+    const { log, length, expected, why } = succession
+    events.push({ type: "log.closed/1", subject: `log/${log}`, body: { log, length, expected, why } })
+  }
+  const bootId = yield* Disk.use((disk) => disk.bootId).pipe(Effect.provide(Disk.layer(node.directory)))
+  events.push({ type: "node.started/1", subject: "node", body: { version, pid: process.pid, bootId } })
+  yield* dispatch.record(events)
+})
+
+/** Tells the mesh that this log is ours and, when it follows another, where that one ends. */
+const attach = (node: MeshNode) => Effect.gen(function*() {
+  const attached = yield* Effect.fromResult(decideAttachLog(node.situation(), { log: node.journal.log() }))
+  yield* node.dispatch.record(operationEvents(node.vault, attached))
+  const succession = node.report.succession
+  if (succession === undefined || succession.finding === "Copied") return
+  const succeeded = decideSucceedLog(node.situation(), {
+    log: succession.log, length: succession.expected, treeHash: succession.treeHash, successor: succession.successor
+  })
+  if (Result.isSuccess(succeeded)) yield* node.dispatch.record(operationEvents(node.vault, succeeded.success))
+})
+
+/** Length of the own log by the word of peers, after one of them has told all it holds or the time is over. */
+const wordOfPeers = async ({ members, swarm, tables, journal, vault }: MeshNode, msMax: number): Promise<number> => {
+  const others = [...members.view().members.values()].filter((member) => member.device !== vault.deviceId && member.standing === "member")
+  if (others.length === 0 || swarm.mode() === "isolated") return 0
+  await swarm.waitSynced(msMax)
+  return Math.max(0, ...others.map(({ device }) => tables.receipts.held(device, journal.log())))
+}
+
+const openStore = async (directory: string, now: () => number, notice: MeshNodeOptions["notice"]): Promise<HypercoreStore> => {
+  try {
+    return await HypercoreStore.open(`${directory}/store`)
+  } catch (cause) {
+    const text = cause instanceof Error ? cause.message : String(cause)
+    if (!/corrupt|checksum|bad|missing|no such file|not found|manifest/i.test(text) || /lock/i.test(text)) throw cause
+    const aside = `${directory}/store.damaged-${now()}`
+    notice("warn", `the log store is damaged (${text}); it is kept as ${aside}, and logs are fetched from peers again`)
+    await rename(`${directory}/store`, aside)
+    return await HypercoreStore.open(`${directory}/store`)
+  }
+}
+
+const openTables = async (directory: string, now: () => number, notice: MeshNodeOptions["notice"]): Promise<Tables> => {
+  const file = `${directory}/tables.db`
+  try {
+    const tables = new Tables(file)
+    return tables
+  } catch (cause) {
+    if (!(cause instanceof TableError) || cause.reason !== "corrupt") throw cause
+    const aside = `${file}.damaged-${now()}`
+    notice("warn", `the tables are damaged (${cause.message}); they are kept as ${aside} and rebuilt from the logs`)
+    await rename(file, aside)
+    for (const suffix of ["-wal", "-shm"]) await rename(file + suffix, aside + suffix).catch(() => undefined)
+    return new Tables(file)
+  }
+}
+
+const promise = <A>(run: () => Promise<A>): Effect.Effect<A, Error> =>
+  Effect.tryPromise({ try: run, catch: (cause) => cause instanceof Error ? cause : new Error(String(cause)) })

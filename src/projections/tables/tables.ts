@@ -1,0 +1,71 @@
+import { Witnesses } from "./witnesses.ts"
+import { Cursors, Heads } from "./cursors.ts"
+import { Database, type OpenOptions } from "./database.ts"
+import { DocumentStore } from "./document-store.ts"
+import { EventIndex } from "./event-index.ts"
+import { Facts } from "./facts.ts"
+import { fingerprint, type Fingerprint } from "./fingerprint.ts"
+import { MemorySearch } from "./memory-search.ts"
+import { Names } from "./names.ts"
+import { Quarantine } from "./quarantine.ts"
+import { Receipts } from "./receipts.ts"
+import { derivedTables } from "./schema.ts"
+
+/** All tables of one node and mesh, over one file. */
+export class Tables {
+  readonly database: Database
+  readonly names: Names
+  readonly facts: Facts
+  readonly events: EventIndex
+  readonly cursors: Cursors
+  readonly heads: Heads
+  readonly receipts: Receipts
+  readonly search: MemorySearch
+  readonly documents: DocumentStore
+  readonly quarantine: Quarantine
+  readonly witnesses: Witnesses
+
+  /** Opens or creates the file; throws TableError. */
+  constructor(file: string, options: OpenOptions = {}) {
+    this.database = new Database(file, options)
+    this.names = new Names(this.database)
+    this.facts = new Facts(this.database)
+    this.events = new EventIndex(this.database, this.names)
+    this.cursors = new Cursors(this.database, this.names)
+    this.heads = new Heads(this.database, this.names, this.facts)
+    this.receipts = new Receipts(this.database, this.names, this.events)
+    this.search = new MemorySearch(this.database, this.names)
+    this.documents = new DocumentStore(this.database, this.names, this.search)
+    this.quarantine = new Quarantine(this.database, this.names, this.facts)
+    this.witnesses = new Witnesses(this.database, this.names)
+  }
+
+  transaction<A>(work: () => A): A {
+    return this.database.transaction(work)
+  }
+
+  /**
+   * Empties everything that is derived, so that all logs are folded again into this file; what only this node knows stays. Membership
+   * operations stay too (as if met), so that the logs of members are still known while they are read again. Arrival numbers begin anew.
+   */
+  clearDerived(): void {
+    this.transaction(() => {
+      for (const table of derivedTables) this.database.exec(`DELETE FROM ${table}`)
+      this.database.exec("UPDATE operations SET source = 1")
+    })
+    this.database.forget()
+  }
+
+  fingerprint(): Fingerprint {
+    return fingerprint(this.database, this.names)
+  }
+
+  /** What is wrong with the file; empty when nothing is. */
+  integrity(): ReadonlyArray<string> {
+    return this.database.integrity()
+  }
+
+  close(): void {
+    this.database.close()
+  }
+}
