@@ -14,7 +14,7 @@ import type { Carrier, CarrierOptions, Connection } from "../src/swarm/carrier.t
 import { hostDht } from "../src/swarm/carriers/dht-host.ts"
 import { makeHyperswarmCarrier } from "../src/swarm/carriers/hyperswarm.ts"
 import { toConnection } from "../src/swarm/carriers/connections.ts"
-import type { SwarmHost } from "../src/swarm/host.ts"
+import type { ReplicatedLog, SwarmHost } from "../src/swarm/host.ts"
 import { makeSwarm, type Swarm } from "../src/swarm/swarm.ts"
 import { benchKeyPair, meshKey } from "./kos.ts"
 
@@ -55,7 +55,7 @@ export const openLogsNode = async (
       heads: (since) => (since === undefined ? tables.heads.all() : tables.heads.since(since)),
       sequence: () => tables.heads.sequence(),
       sequenceId: tables.heads.sequenceId(),
-      open: async (log) => store.session(log),
+      open: async (log): Promise<ReplicatedLog> => store.session(log),
       grew: (log, length) => {
         if (tables.heads.grew(log, length)) for (const listener of growers) listener(log, length)
       },

@@ -21,7 +21,7 @@ export const meshKey = benchSeed("mesh")
 export const draftOf = (change: Uint8Array, subject = "config/node/network"): Draft => ({
   type: "config.changed/1", actor: "person:mara", subject, command: benchCommand, cause: [], body: { change, paths: ["retry.limit"], summary: "" }
 })
-const benchCommand = uuidv7(1_800_000_000_000, Buffer.alloc(10, 7))
+export const benchCommand = uuidv7(1_800_000_000_000, Buffer.alloc(10, 7))
 
 export { logManifest }
 
@@ -83,7 +83,7 @@ export const openIndex = async (file: string): Promise<BenchIndex> => {
   const index = new EventIndex(database, new Names(database))
   return {
     add: (events) => {
-      index.insert(events)
+      index.add(events)
     },
     query: (log, type, since, until, limit) => index.query({ logs: [log], types: [type], since, until, order: "newest", limit }).events.length,
     close: () => database.close()

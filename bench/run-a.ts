@@ -19,7 +19,7 @@ import type { Job } from "./side.ts"
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 
-const caseNames = ["catch-up", "thousand-logs"] as const
+const caseNames = ["offline"] as const
 const runsDefault = 3
 
 interface Outcome {

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import t from "tap"
 import { callNode } from "../src/api/client.ts"
 import { decodeInput, keysOf } from "../src/api/decode.ts"
+import { readLogLines } from "../src/api/log-file.ts"
 import { openApi } from "../src/api/openapi.ts"
 import { operations } from "../src/api/operations/table.ts"
 import { exitCodes, httpStatus, ProblemDocument } from "../src/api/problem.ts"
@@ -239,7 +240,7 @@ t.test("who leaves ends a stream and a query, not a command; a full house says s
 })
 
 t.test("a watcher that does not read is cut off, others are served", async (t) => {
-  const node = await fakeNode(t.testdir(), { events: () => Stream.fromIterable(Array.from({ length: 50_000 }, (_, i) => cloudEvent(i))) }, { stalledMsMax: 200 })
+  const node = await fakeNode(t.testdir(), { events: () => Stream.fromIterable(Array.from({ length: 50_000 }, (_, i) => cloudEvent(i))) }, { stalledMsMax: 1_000 })
   t.teardown(() => node.stop())
   const at = socketAddress(node.home)
   const socket = connect(at.address, () => { socket.write("POST /v1/events HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\ncontent-length: 2\r\n\r\n{}") })
@@ -340,4 +341,18 @@ t.test("decoding an input gives its defaults", async (t) => {
   t.ok(op)
   if (op !== undefined) t.strictSame(Result.getOrThrow(decodeInput(op, {})), { role: "member", expires: "24h", uses: 1 })
   t.equal(by.arrival, 1204)
+})
+
+t.test("the daemon's log is read back across rotated files, torn lines skipped", async (t) => {
+  const line = (n: number, level = "info") => JSON.stringify({ at: by.at, level, text: `line ${n}`, detail: { n } })
+  const path = join(t.testdir({
+    "kos.log": `${line(5)}\n${line(6, "warn")}\n{"at":"torn`,
+    "kos.log.1": `not json\n${line(3)}\n{"at":1}\n${line(4)}\n`,
+    "kos.log.2": `${line(1)}\n${line(2)}\n`
+  }), "kos.log")
+  const texts = async (...rest: [number, ((line: { level: string }) => boolean)?]) => (await readLogLines(path, ...rest)).map(({ text }) => text)
+  t.strictSame(await texts(100), [1, 2, 3, 4, 5, 6].map((n) => `line ${n}`))
+  t.strictSame(await texts(3), ["line 4", "line 5", "line 6"])
+  t.strictSame(await texts(3, ({ level }) => level === "warn"), ["line 6"])
+  t.strictSame(await readLogLines(`${path}.absent`, 5), [])
 })

@@ -82,7 +82,7 @@ t.test("a rate limit forgets, and never holds more keys than it may", async (t) 
 t.test("strangers on the LAN port cost little and are cut off", async (t) => {
   const carrier = makeLanCarrier({
     host: "127.0.0.1", interfaces: [],
-    limits: { greetDeadlineMs: 300, halfOpenPerAddressMax: 4, failuresPerMinuteMax: 8 }
+    limits: { greetDeadlineMs: 2500, halfOpenPerAddressMax: 4, failuresPerMinuteMax: 8 }
   })
   const node = new TestDevice(carrier)
   await node.start()
@@ -97,14 +97,14 @@ t.test("strangers on the LAN port cost little and are cut off", async (t) => {
     socket.resume()
     socket.on("close", () => resolve(performance.now() - started))
   })
-  t.ok(await knock(Buffer.from([255, 255, 255])) < 250, "a frame of 16 MiB is not waited for")
-  t.ok(await knock(Buffer.concat([Buffer.from([32, 0, 0]), Buffer.alloc(32)])) < 280, "a bad Noise message ends it")
-  t.ok(await knock(Buffer.from("GET / HTTP/1.1\r\n\r\n")) < 280, "so does another protocol")
+  t.ok(await knock(Buffer.from([255, 255, 255])) < 2000, "a frame of 16 MiB is not waited for")
+  t.ok(await knock(Buffer.concat([Buffer.from([32, 0, 0]), Buffer.alloc(32)])) < 2000, "a bad Noise message ends it")
+  t.ok(await knock(Buffer.from("GET / HTTP/1.1\r\n\r\n")) < 2000, "so does another protocol")
   const silent = await Promise.all(Array.from({ length: 6 }, () => knock(undefined)))
-  t.equal(silent.filter((ms) => ms < 250).length, 2, "more silent ones than allowed are refused at once")
-  t.ok(silent.every((ms) => ms < 2000), "the silent ones go at the deadline")
+  t.equal(silent.filter((ms) => ms < 2000).length, 2, "more silent ones than allowed are refused at once")
+  t.ok(silent.every((ms) => ms < 6000), "the silent ones go at the deadline")
   await knock(Buffer.from([255, 255, 255]))
-  t.ok(await knock(undefined) < 250, "an address that failed too often is not heard any more")
+  t.ok(await knock(undefined) < 2000, "an address that failed too often is not heard any more")
   t.equal(node.seen.length, 0)
   t.ok(node.notices.length <= 10, `${node.notices.length} notices`)
 })
@@ -166,6 +166,7 @@ t.test("a swarm that starts before its DHT waits, says so once, and meets when t
 t.test("a private DHT of four nodes on an address of this machine, or a clear refusal", async (t) => {
   await t.rejects(hostDht({ port: 0, host: "0.0.0.0" }), /is not an IPv4 address/)
   await t.rejects(hostDht({ port: 0, host: "127.0.0.1", nodes: 0 }), /1 to 16/)
+  await t.rejects(hostDht({ port: 0, host: "192.0.2.77", nodes: 2 }), /at least 3/)
   const dht = await hostDht({ port: 0, host: "127.0.0.1" })
   await t.rejects(hostDht({ port: dht.port, host: "127.0.0.1" }), /cannot be used/)
   t.equal(dht.nodes, 4)

@@ -1,17 +1,17 @@
 import { Effect, Result, Stream } from "effect"
 import { spawnSync } from "node:child_process"
-import { mkdirSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { PassThrough } from "node:stream"
 import t from "tap"
 import { completionScript } from "../src/api/cli/completion.ts"
 import { helpPage } from "../src/api/cli/help.ts"
 import { progressBar } from "../src/api/cli/output.ts"
-import { parse } from "../src/api/cli/parse.ts"
+import { globalFlags, parse } from "../src/api/cli/parse.ts"
 import { render } from "../src/api/cli/render/render.ts"
 import { statusLinesMax } from "../src/api/cli/render/everyday.ts"
 import { type CliIo, type LocalCommands, runCli } from "../src/api/cli/run.ts"
-import { usageOf, wordsOf } from "../src/api/cli/shape.ts"
+import { flagsOf, usageOf, wordsOf } from "../src/api/cli/shape.ts"
 import { safe, safeDeep, table, type View, width } from "../src/api/cli/text.ts"
 import type { Handlers } from "../src/api/operations/table.ts"
 import { operations } from "../src/api/operations/table.ts"
@@ -73,6 +73,17 @@ t.test("words become operations and inputs", async (t) => {
   t.equal(parsed("-V"), "Version")
 })
 
+t.test("no operation's flag hides behind a global one, and no two share a letter", async (t) => {
+  for (const op of operations) {
+    const flags = flagsOf(op)
+    for (const { flag, letter } of flags) {
+      t.notOk(globalFlags.some((global) => global.flag === flag || (letter !== undefined && global.letter === letter)), `${op.name} --${flag}`)
+    }
+    t.equal(new Set(flags.map(({ flag }) => flag)).size, flags.length)
+  }
+  t.strictSame(parsed("event", "list", "--actor", "person:mara", "--as", "agent:x"), { "event.list": { actor: "person:mara" } })
+})
+
 t.test("mistakes are named, with what was meant", async (t) => {
   const mistakes: ReadonlyArray<readonly [argv: string, says: RegExp]> = [
     ["confg get x", /unknown command "confg"; did you mean config\?/],
@@ -97,7 +108,7 @@ t.test("mistakes are named, with what was meant", async (t) => {
     ["event list --limit 0", /limit: expected a value between 1 and 100000/],
     ["wait forever", /condition: expected ready, synced or peer=NAME/],
     ["memory show nopage", /page: expected MODULE\/PAGE/],
-    ["status --actor nobody", /the actor must be device/]
+    ["status --as nobody", /the actor must be device/]
   ]
   for (const [argv, says] of mistakes) {
     const ran = await kos(argv.split(" "))
@@ -276,6 +287,9 @@ t.test("the editor sends what was and what is; a refused text is kept", async (t
   refuse = true
   const refused = await kos(["config", "edit"], editing("edit.sh"))
   t.match(refused, { code: 6, err: /port changed meanwhile\n  your text is kept in (\S+)\n/ })
+  const kept = /kept in (\S+)/.exec(refused.err)?.[1] ?? ""
+  t.equal(readFileSync(kept, "utf8"), "port: 2\n")
+  rmSync(dirname(kept), { recursive: true })
 })
 
 t.test("wait waits for a daemon that is about to start", async (t) => {
@@ -388,7 +402,6 @@ t.test("home: flag before environment before XDG", async (t) => {
   const { homeOf } = await import("../src/api/home.ts")
   t.equal(homeOf("x", { KOS_HOME: "/e" }, "/c"), "/c/x")
   t.equal(homeOf(undefined, { KOS_HOME: "/e", XDG_DATA_HOME: "/d" }, "/c"), "/e")
-  mkdirSync(t.testdir(), { recursive: true })
   t.match(homeOf(undefined, { XDG_DATA_HOME: "/d", HOME: "/h" }, "/c"), /^(\/d\/kos|\/var\/lib\/kos)$/)
   t.match(homeOf(undefined, { XDG_DATA_HOME: "relative", HOME: "/h" }, "/c"), /^(\/h\/\.local\/share\/kos|\/var\/lib\/kos)$/)
 })

@@ -13,81 +13,31 @@ import * as net from "node:net"
 import * as path from "node:path"
 import type { OtherMain, Side } from "../case.ts"
 import { perSecond } from "../case.ts"
-import { type Burst, type LogicalEdit, resolveSplice, type Workload } from "../workload.ts"
+import { genesis, type Played, type PlayedBurst } from "../changes.ts"
 
-type Registers = Record<string, Automerge.ImmutableString>
-interface PeerDocument { registers?: Registers; text?: string }
+interface PeerDocument { fields?: Record<string, unknown>; text?: string }
 
 interface Manifest {
   readonly changes: number
   readonly docs: ReadonlyArray<{ readonly id: string; readonly heads: ReadonlyArray<string> }>
 }
 
-const applyEdit = (doc: PeerDocument, edit: LogicalEdit) => {
-  if (edit.kind === "set") {
-    if (doc.registers !== undefined) doc.registers[edit.key] = new Automerge.ImmutableString(edit.json)
-  } else {
-    const { at, remove, insert } = resolveSplice(edit, doc.text?.length ?? 0)
-    Automerge.splice(doc as Automerge.Doc<PeerDocument>, ["text"], at, remove, insert)
+export const prepareAutomergeRepo = async (dir: string, played: Played, changes: number) => {
+  const ids = played.docs.map((_, index) => idOf(index))
+  const document = (index: number, rounds: ReadonlyArray<ReadonlyArray<PlayedBurst>>) => {
+    const list = rounds.flatMap((round) => round.filter((burst) => burst.doc === index).flatMap((burst) => [...burst.changes]))
+    const [doc] = Automerge.applyChanges(Automerge.init<PeerDocument>(), [genesis(), ...list])
+    return Automerge.save(doc)
   }
-}
-
-/** Plays the workload with one set of documents for each writer; returns each document before and after. */
-const play = (workload: Workload) => {
-  const actor = (writer: number, doc: number) => crypto.createHash("sha256").update(`${writer}/${doc}`).digest("hex").slice(0, 32)
-  const edit = (doc: Automerge.Doc<PeerDocument>, burst: Burst) => {
-    for (const one of burst.edits) doc = Automerge.change(doc, { time: 0 }, (draft) => applyEdit(draft, one))
-    return doc
-  }
-  const docs: Array<Array<Automerge.Doc<PeerDocument>>> = []
-  for (const burst of workload.base) {
-    let doc = Automerge.init<PeerDocument>({ actor: actor(0, burst.doc) })
-    doc = Automerge.change(doc, { time: 0 }, (draft) => {
-      if (workload.docs[burst.doc] === "config") draft.registers = {}
-      else draft.text = ""
-    })
-    docs.push([edit(doc, burst)])
-  }
-  const base = docs.map((replicas) => Automerge.save(replicas[0] ?? Automerge.init()))
-  for (const round of workload.rounds) {
-    const touched = new Map<number, Map<number, ReadonlyArray<string>>>()
-    for (const burst of round) {
-      const replicas = docs[burst.doc] ?? []
-      const writers = touched.get(burst.doc) ?? new Map<number, ReadonlyArray<string>>()
-      touched.set(burst.doc, writers)
-      const common = replicas[0]
-      if (common === undefined) continue
-      const before = writers.has(burst.writer) ? replicas[burst.writer + 1] : Automerge.clone(common, { actor: actor(burst.writer, burst.doc) })
-      if (before === undefined) continue
-      if (!writers.has(burst.writer)) writers.set(burst.writer, Automerge.getHeads(before))
-      replicas[burst.writer + 1] = edit(before, burst)
-    }
-    for (const [doc, writers] of touched) {
-      const replicas = docs[doc] ?? []
-      let merged = replicas[0] ?? Automerge.init<PeerDocument>()
-      for (const [writer, heads] of writers) {
-        const replica = replicas[writer + 1]
-        if (replica !== undefined) [merged] = Automerge.applyChanges(merged, Automerge.getChangesSince(replica, [...heads]))
-      }
-      replicas.length = 1
-      replicas[0] = merged
-    }
-  }
-  return { base, after: docs.map((replicas) => replicas[0] ?? Automerge.init<PeerDocument>()) }
-}
-
-export const prepareAutomergeRepo = async (dir: string, workload: Workload) => {
-  const { base, after } = play(workload)
-  const ids = base.map((_, index) => idOf(index))
-  for (const [name, binaries] of [["away", base], ["server", after.map((doc) => Automerge.save(doc))]] as const) {
+  for (const [name, rounds] of [["away", [played.base]], ["server", [played.base, ...played.rounds]]] as const) {
     const storage = path.join(dir, name)
     fs.mkdirSync(storage, { recursive: true })
     const repo = new Repo({ storage: new NodeFSStorageAdapter(storage), network: [], saveDebounceRate: 1 })
-    binaries.forEach((binary, index) => repo.import(binary, { docId: ids[index] as DocumentId }))
+    ids.forEach((id, index) => repo.import(document(index, rounds), { docId: id as DocumentId }))
     await repo.flush()
     await repo.shutdown()
   }
-  const manifest: Manifest = { changes: workload.changes, docs: after.map((doc, index) => ({ id: ids[index] ?? "", heads: Automerge.getHeads(doc).toSorted() })) }
+  const manifest: Manifest = { changes, docs: played.heads.map((heads, index) => ({ id: ids[index] ?? "", heads })) }
   fs.writeFileSync(path.join(dir, "manifest.json"), JSON.stringify(manifest))
 }
 

@@ -61,7 +61,10 @@ export const openLines = (response: ServerResponse, as: Lines, stalledMsMax: num
         resume(result)
       }
       const done = () => settle(Effect.void)
-      const timer = setTimeout(() => settle(Effect.fail("stalled" as const)), stalledMsMax)
+      // In two steps: a process that slept through the first one sees its sockets before the second.
+      let timer = setTimeout(() => {
+        timer = setTimeout(() => settle(Effect.fail("stalled" as const)), stalledMsMax / 2)
+      }, stalledMsMax / 2)
       response.on("drain", done)
       response.on("close", done)
       return Effect.sync(done)

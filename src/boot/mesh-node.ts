@@ -38,7 +38,8 @@ export interface MeshNodeOptions {
   /** Made anew each time the swarm connects, by the settings of then. */
   readonly carriers: (node: MeshNode) => ReadonlyArray<Carrier>
   readonly mode: (node: MeshNode) => SwarmMode
-  readonly swarm: (node: MeshNode) => Partial<SwarmOptions>
+  /** Limits of the swarm by the settings of when it opens. */
+  readonly limits: (parts: Pick<MeshNode, "tables" | "members" | "vault">) => Partial<SwarmOptions>
   readonly redeem: (node: MeshNode) => Redeem
 }
 
@@ -120,14 +121,16 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
     if (node === undefined) throw new Error("the node is not open yet")
     return node
   }
+  // Documents that stalled are tried once more: what ended the worker then may have been its version.
+  for (const doc of tables.documents.stalledDocuments()) tables.documents.stall(doc, undefined)
+  runner.wake()
+  yield* promise(() => runner.idle())
   const swarm: Swarm = makeSwarm(built.host, () => options.carriers(self()), {
-    now, hint: (device) => tables.receipts.peer(device)?.remote,
+    ...options.limits(base), now, hint: (device) => tables.receipts.peer(device)?.remote,
     redeem: (request, device, hash) => options.redeem(self())(request, device, hash)
   })
   const early: MeshNode = { ...base, swarm, report: { lastRun: undefined, healed: undefined, succession: undefined } }
   node = early
-  runner.wake()
-  yield* promise(() => runner.idle())
   yield* promise(() => swarm.setMode(options.mode(early)))
   yield* Effect.acquireRelease(promise(() => swarm.start()), () => Effect.promise(() => swarm.stop().catch(() => undefined)))
   const report = yield* settleOwnLog({
@@ -137,6 +140,8 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   })
   const opened: MeshNode = { ...early, report }
   node = opened
+  // Growths that a power cut took would otherwise be numbered again, and peers would miss them.
+  if (report.lastRun?.unclean === true) tables.heads.renewSequence()
   journal.begin()
   yield* Effect.addFinalizer((exit) => dispatch.record([{
     type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "asked to" : "interrupted" }

@@ -40,6 +40,7 @@ declare module "hypercore" {
     append(block: Buffer | Uint8Array, options: AppendOptions): Promise<{ length: number }>
     get(index: number, options?: { readonly timeout?: number; readonly wait?: boolean }): Promise<Buffer | null>
     has(index: number): Promise<boolean>
+    clear(start: number, end: number): Promise<unknown>
     treeHash(length?: number): Promise<Buffer>
     update(options?: { readonly wait?: boolean }): Promise<boolean>
     replicate(stream: unknown, options?: unknown): unknown

@@ -19,11 +19,27 @@ import { fromHex, toHex } from "../codec/bytes.ts"
 import { asBuffer } from "../codec/hash.ts"
 import type { KeyPair } from "../codec/signature.ts"
 import { type HeldLog, LogStore, type LogStoreError, logStoreError, type OwnLog } from "./log-store.ts"
+import { diskReason } from "./ports.ts"
 
 /** Hypercore's manifest of a log with one Ed25519 signer; the log key is its hash. */
 export const logManifest = (publicKey: Uint8Array) => ({ version: 1, signers: [{ publicKey: asBuffer(publicKey) }] })
 
 export const logKey = (publicKey: Uint8Array): string => toHex(Hypercore.key(logManifest(publicKey)))
+
+/** Newest blocks of the own log that are read when it is opened; 20,000 take about half a second. */
+export const checkedBlocksMax = 20_000
+const checkedAtOnceMax = 128
+
+/** What RocksDB says of files that are torn, changed or missing, and not of a disk that is full, read-only, locked or failing. */
+export const isDamage = (cause: unknown): boolean => {
+  const text = cause instanceof Error ? cause.message : String(cause)
+  return diskReason(cause) === "failed" &&
+    /corrupt|(checksum|crc|size) mismatch|no such file|existing log file|bad (table|block|record)|truncated|too short to be|entry in manifest/i.test(text)
+}
+
+/** Corestore's own mark against copies does not fit: the directory was copied, or the mark is damaged. */
+export const isMoved = (cause: unknown): boolean =>
+  typeof cause === "object" && cause !== null && "code" in cause && cause.code === "DEVICE_FILE"
 
 /** Waiting for a block that should be on this disk, milliseconds. */
 const readWaitMsMax = 5_000
@@ -74,6 +90,13 @@ export class HypercoreStore {
     const held = await this.#held(get)
     return {
       ...held.log,
+      signed: () => held.now().state.length,
+      count: async () => {
+        const core = await held.core()
+        let count = core.contiguousLength
+        for (let block = count; block < core.state.length; block++) if (await core.has(block)) count++
+        return count
+      },
       append: async (block, beforePublish) => {
         if (this.#broken) await this.reopen()
         const core = await held.core()
@@ -101,6 +124,36 @@ export class HypercoreStore {
   async openHeld(key: string): Promise<HeldLog & { close(): Promise<void> }> {
     const held = await this.#held(() => this.#store.get({ key: asBuffer(fromHex(key)), allowFork: false }))
     return { ...held.log, close: held.close }
+  }
+
+  /**
+   * Reads the newest blocks of an own log and forgets those that the disk gives back damaged: then they are seen to be missing, and can
+   * come from a peer. Hypercore counts a block as held whatever its bytes have become, and serves nothing to anybody after it failed to
+   * read one. Returns their numbers, ascending. Rejects when the log cannot be opened at all.
+   */
+  async forgetDamaged(keyPair: KeyPair): Promise<ReadonlyArray<number>> {
+    const core = this.#store.get({ manifest: logManifest(keyPair.publicKey), allowFork: false })
+    try {
+      await core.ready()
+      const damaged: Array<number> = []
+      const read = async (block: number): Promise<void> => {
+        try {
+          if (await core.has(block)) await core.get(block, { wait: false, timeout: readWaitMsMax })
+        } catch (cause) {
+          if (!isDamage(cause)) throw cause
+          damaged.push(block)
+        }
+      }
+      const end = core.length
+      for (let from = Math.max(0, end - checkedBlocksMax); from < end; from += checkedAtOnceMax) {
+        await Promise.all(Array.from({ length: Math.min(checkedAtOnceMax, end - from) }, (_, i) => read(from + i)))
+      }
+      damaged.sort((a, b) => a - b)
+      for (const block of damaged) await core.clear(block, block + 1)
+      return damaged
+    } finally {
+      await core.close().catch(() => undefined)
+    }
   }
 
   /** Closes and opens RocksDB, which forgets that the disk was full. */
@@ -150,7 +203,7 @@ export class HypercoreStore {
         return bytes
       }
     }
-    return { log, core: current, close: () => core.close() }
+    return { log, core: current, now: () => core, close: () => core.close() }
   }
 
   async #sync(): Promise<void> {

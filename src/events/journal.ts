@@ -14,6 +14,8 @@
  * **Tricky cases.**
  * - *The log is shorter than the mark, or its tree hash there differs:* it lost its tail or was rewritten. Nothing may be appended.
  *   `open` says so, boot lets peers heal it, and what cannot be healed is closed for ever and succeeded by a new log.
+ * - *It has a gap, or our signature speaks of more blocks than are held:* blocks were damaged, or a heal was cut short. The same as
+ *   short: the next block's place is known to whoever has the rest.
  * - *The log is longer than the mark:* the power went between the two syncs. No peer and no caller heard of the excess; it stands.
  * - *The directory was copied:* the original may still be running. The copy starts a new log.
  * - *The append failed* (disk full): the units in the frame are refused with the reason. The block may have been written all the
@@ -324,15 +326,22 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
 })
 
 const judge = async (own: OwnLog, mark: Mark | undefined, length: number, place: string): Promise<Finding> => {
+  const signed = own.signed()
   if (mark === undefined || mark.log !== own.key) {
-    return length === 0 ? { _tag: "New" } : { _tag: "Unmarked", length, expected: length, treeHash: await own.treeHash(length) }
+    return signed === 0 ? { _tag: "New" } : { _tag: "Unmarked", length: await own.count(), expected: signed, treeHash: await hashAt(own, length, signed) }
   }
   const mismatch: Mismatch = { length, expected: mark.length, treeHash: mark.treeHash }
   if (mark.place !== place) return { _tag: "Copied", ...mismatch }
-  if (length < mark.length) return { _tag: "Short", ...mismatch }
+  const expected = Math.max(mark.length, signed)
+  if (length < expected) {
+    return { _tag: "Short", length: await own.count(), expected, treeHash: signed > mark.length ? await hashAt(own, length, signed) : mark.treeHash }
+  }
   const same = own.fork() === mark.fork && (mark.length === 0 || await own.treeHash(mark.length) === mark.treeHash)
   return same ? { _tag: "Healthy" } : { _tag: "Rewritten", ...mismatch }
 }
+
+/** Zeros when the last block is missing here: its hash is known to peers only. */
+const hashAt = (own: OwnLog, length: number, at: number): Promise<string> => length >= at ? own.treeHash(at) : Promise.resolve("0".repeat(64))
 
 const journalError = (cause: unknown): JournalError => {
   if (cause instanceof JournalError) return cause

@@ -24,6 +24,10 @@ export interface HeldLog {
 }
 
 export interface OwnLog extends HeldLog {
+  /** Length that our signature speaks of here: more than `length()` when blocks are missing, as after a heal that was cut short. */
+  signed(): number
+  /** Blocks held, also those behind a gap. */
+  count(): Promise<number>
   /**
    * Writes one block, syncs it to disk, runs `beforePublish` with the head that it makes, and only then lets peers hear of it.
    * Hypercore tells its peers of a block in the same call that writes it, so a block that was told but not synced could be lost

@@ -121,6 +121,8 @@ export class MemoryMachine {
     const log = this.#log(key)
     return {
       ...this.#held(key),
+      signed: () => log.blocks.length,
+      count: async () => log.blocks.length,
       append: async (block, beforePublish) => {
         await Promise.resolve()
         if (this.#readonly) throw systemError("EROFS", "read-only file system")

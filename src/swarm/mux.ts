@@ -9,11 +9,24 @@
  */
 import { raw } from "compact-encoding"
 import type { Duplex } from "node:stream"
-import Protomux from "protomux"
+import Protomux, { type Channel, type ChannelOptions } from "protomux"
 import { Malformed } from "../codec/malformed.ts"
+import { checkClaims } from "./wire-guard.ts"
 
 export class GuardedMux extends Protomux {
   onFault: (fault: Error) => void = ignore
+
+  /** Channels that Hypercore opens are checked for impossible claims on the way in. */
+  override createChannel(options: ChannelOptions): Channel | null {
+    const messages = options.messages?.map((message) => ({
+      ...message,
+      onmessage: (value: unknown, channel: unknown) => {
+        checkClaims(value)
+        return message.onmessage(value, channel)
+      }
+    }))
+    return super.createChannel(messages === undefined ? options : { ...options, messages })
+  }
 
   protected override _safeDestroy(error: unknown): void {
     this._destroying = true

@@ -21,6 +21,12 @@ declare module "protomux" {
     readonly protocol: string
     readonly id?: Uint8Array | null
   }
+  interface ChannelOptions extends ChannelName {
+    readonly messages?: ReadonlyArray<{ readonly onmessage: (value: unknown, channel: unknown) => unknown }>
+    readonly onopen?: () => void
+    readonly onclose?: (isRemote: boolean) => void
+    readonly ondrain?: () => void
+  }
   class Protomux {
     constructor(stream: Duplex)
     readonly stream: Duplex
@@ -28,18 +34,14 @@ declare module "protomux" {
     protected _destroying: boolean
     protected _safeDestroy(error: unknown): void
     protected _warn(error: unknown): void
-    createChannel(options: ChannelName & {
-      readonly onopen?: () => void
-      readonly onclose?: (isRemote: boolean) => void
-      readonly ondrain?: () => void
-    }): Channel | null
+    createChannel(options: ChannelOptions): Channel | null
     pair(name: ChannelName, notify: (id: Uint8Array | null) => Promise<void> | void): void
     unpair(name: ChannelName): void
     opened(name: ChannelName): boolean
     cork(): void
     uncork(): void
   }
-  export type { Channel, State }
+  export type { Channel, ChannelOptions, State }
   export default Protomux
 }
 

@@ -52,12 +52,12 @@ flags:
       --role ROLE             which role, with --layer role
 
 everywhere:
-      --json         print one JSON value, and failures as one RFC 9457 object on stderr
-      --home DIR     the node in this directory (or KOS_HOME)
-      --actor ACTOR  act as agent:NAME or person:NAME on this device
-      --no-color     no colours (or NO_COLOR)
-  -h, --help         explain the command
-  -V, --version      print the version
+      --json      print one JSON value, and failures as one RFC 9457 object on stderr
+      --home DIR  the node in this directory (or KOS_HOME)
+      --as ACTOR  act as agent:NAME or person:NAME on this device
+      --no-color  no colours (or NO_COLOR)
+  -h, --help      explain the command
+  -V, --version   print the version
 
 Text can come from stdin; - says so.
 
@@ -82,12 +82,12 @@ flags:
   -n, --limit N          how many of the newest to begin with (default 20)
 
 everywhere:
-      --json         print one JSON value, and failures as one RFC 9457 object on stderr
-      --home DIR     the node in this directory (or KOS_HOME)
-      --actor ACTOR  act as agent:NAME or person:NAME on this device
-      --no-color     no colours (or NO_COLOR)
-  -h, --help         explain the command
-  -V, --version      print the version
+      --json      print one JSON value, and failures as one RFC 9457 object on stderr
+      --home DIR  the node in this directory (or KOS_HOME)
+      --as ACTOR  act as agent:NAME or person:NAME on this device
+      --no-color  no colours (or NO_COLOR)
+  -h, --help      explain the command
+  -V, --version   print the version
 
 examples:
   kos events

@@ -36,7 +36,7 @@ export interface Task {
   readonly last: boolean
 }
 
-const inFlightMax = 256
+const inFlightMax = 64
 
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`)

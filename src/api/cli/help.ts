@@ -88,7 +88,7 @@ const topicPages: Readonly<Record<string, () => string>> = {
       ["KOS_HOME", "directory of the node, when --home is not given"],
       ["XDG_DATA_HOME", "its default: $XDG_DATA_HOME/kos, else ~/.local/share/kos; for root /var/lib/kos when it is there"],
       ["KOS_BOOTSTRAP", "DHT to use instead of the public one: HOST:PORT,…"],
-      ["KOS_ACTOR", "act as agent:NAME or person:NAME, when --actor is not given"],
+      ["KOS_ACTOR", "act as agent:NAME or person:NAME, when --as is not given"],
       ["VISUAL, EDITOR", "editor for `config edit` and `memory edit`; else vi"],
       ["NO_COLOR", "any value: no colours"]
     ])
@@ -97,10 +97,13 @@ const topicPages: Readonly<Record<string, () => string>> = {
     "Files of a node, under its home.",
     ...section("files", [
       ["run/kos.sock", "the daemon's API (mode 0600); kos talks to it"],
-      ["keys/", "device key and log keys (0700); never copy them to another device"],
-      ["logs/", "the logs of all nodes, this one's included: the truth"],
-      ["state/", "what is folded from the logs; can be rebuilt: kos doctor --rebuild"],
-      ["log/", "what the daemon logged, bounded; kos logs shows it"]
+      ["run/kos.pid", "who holds this home"],
+      ["keys/device", "seed of the device key; never copy it to another device"],
+      ["current", "which mesh this node is in"],
+      ["mesh/ID/keys/", "mesh key and seeds of this node's logs"],
+      ["mesh/ID/store/", "the logs of all nodes, this one's included: the truth"],
+      ["mesh/ID/tables.db", "what is folded from the logs; can be rebuilt: kos doctor --rebuild"],
+      ["logs/kos.log", "what the daemon logged, rotated by size; kos logs shows it"]
     ]),
     "",
     `Requests over the socket hold at most ${apiLimits.bodyBytesMax / 1_048_576} MiB.`

@@ -32,7 +32,7 @@ export type Parsed =
 export const globalFlags = [
   { flag: "json", letter: undefined, value: undefined, sentence: "print one JSON value, and failures as one RFC 9457 object on stderr" },
   { flag: "home", letter: undefined, value: "DIR", sentence: "the node in this directory (or KOS_HOME)" },
-  { flag: "actor", letter: undefined, value: "ACTOR", sentence: "act as agent:NAME or person:NAME on this device" },
+  { flag: "as", letter: undefined, value: "ACTOR", sentence: "act as agent:NAME or person:NAME on this device" },
   { flag: "no-color", letter: undefined, value: undefined, sentence: "no colours (or NO_COLOR)" },
   { flag: "help", letter: "h", value: undefined, sentence: "explain the command" },
   { flag: "version", letter: "V", value: undefined, sentence: "print the version" }
@@ -80,7 +80,7 @@ const takeGlobals = (argv: ReadonlyArray<string>): Result.Result<{ readonly glob
     }
   }
   const globals = {
-    json: values.has("json"), home: values.get("home"), actor: values.get("actor"), help: values.has("help"), version: values.has("version"),
+    json: values.has("json"), home: values.get("home"), actor: values.get("as"), help: values.has("help"), version: values.has("version"),
     color: !values.has("no-color")
   }
   return Result.succeed({ globals, words })

@@ -107,7 +107,7 @@ const helpOperation = (): Operation => operationByName.get("help") ?? operations
 
 const openSession = (globals: Globals, input: Readonly<Record<string, unknown>>, io: CliIo): Session => {
   const actor = globals.actor ?? (io.env["KOS_ACTOR"] || "device")
-  if (!isActor(actor)) throw new Refusal({ kind: "usage", detail: `the actor must be device, agent:NAME or person:NAME, not "${actor}"`, path: "--actor" })
+  if (!isActor(actor)) throw new Refusal({ kind: "usage", detail: `the actor must be device, agent:NAME or person:NAME, not "${actor}"`, path: "--as" })
   return {
     io, globals, actor,
     home: homeOf(globals.home, io.env, io.cwd),

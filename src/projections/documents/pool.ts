@@ -83,10 +83,10 @@ export interface DocumentWorkerShape {
 }
 
 export class DocumentWorker extends Context.Service<DocumentWorker, DocumentWorkerShape>()("kos/projections/DocumentWorker") {
-  static readonly layerWith = (options: { readonly validator: URL }): Layer.Layer<DocumentWorker> =>
+  static readonly layerWith = (options: { readonly validator: URL; readonly deadlineMs?: number }): Layer.Layer<DocumentWorker> =>
     Layer.effect(DocumentWorker, Effect.gen(function*() {
       const gate = yield* Semaphore.make(1)
-      const pool = new Pool(new WorkerLink(options.validator))
+      const pool = new Pool(new WorkerLink(options.validator), options.deadlineMs ?? deadlineBaseMs)
       yield* Effect.addFinalizer(() => Effect.promise(() => pool.close()))
       const turn = <A>(run: () => Promise<A>): Effect.Effect<A> => gate.withPermits(1)(Effect.promise(run).pipe(Effect.uninterruptible))
       const single = Effect.fnUntraced(function*(doc: DocId, run: () => Promise<Reply | Refusal>) {
@@ -164,8 +164,12 @@ class Pool {
   #recent = new Map<DocId, Array<LoggedChange>>()
   readonly #own = new Map<DocId, Array<LoggedChange>>()
 
-  constructor(link: WorkerLink) {
+  /** Milliseconds that any request may take; large ones get more. */
+  readonly #deadlineMs: number
+
+  constructor(link: WorkerLink, deadlineMs: number) {
     this.#link = link
+    this.#deadlineMs = deadlineMs
   }
 
   close(): Promise<void> {
@@ -250,7 +254,7 @@ class Pool {
 
   async materialize(doc: DocId, changes: ReadonlyArray<LoggedChange>): Promise<Reply | Refusal> {
     const content: PartContent = { part: { doc, load: undefined, changes: changes.length, final: true }, snapshot: undefined, gate: undefined, stored: [], own: [], changes }
-    return this.#settle(await this.#link.call((id) => ({ id, _tag: "Materialize", part: content.part, packed: pack([content]) }), deadlineOf([content])))
+    return this.#settle(await this.#link.call((id) => ({ id, _tag: "Materialize", part: content.part, packed: pack([content]) }), this.#deadlineOf([content])))
   }
 
   async discard(doc: DocId): Promise<void> {
@@ -258,13 +262,13 @@ class Pool {
     this.#recent.delete(doc)
     this.#own.delete(doc)
     if (!this.#loaded.delete(doc)) return
-    const outcome = await this.#link.call((id) => ({ id, _tag: "Discard", docs: [doc] }), deadlineBaseMs)
+    const outcome = await this.#link.call((id) => ({ id, _tag: "Discard", docs: [doc] }), this.#deadlineMs)
     if (outcome._tag === "Dead") this.#loaded.clear()
   }
 
   async stats(): Promise<DocumentWorkerStats> {
     const stalled = [...this.#stalled].map(([doc, { why }]) => ({ doc, why }))
-    const reply = this.#link.running ? await this.#link.call((id) => ({ id, _tag: "Stats" }), deadlineBaseMs) : undefined
+    const reply = this.#link.running ? await this.#link.call((id) => ({ id, _tag: "Stats" }), this.#deadlineMs) : undefined
     if (reply?._tag === "Dead") this.#loaded.clear()
     const { documents, bytes } = reply?._tag === "Stats" ? reply.stats : { documents: 0, bytes: 0 }
     return { documents, bytes, starts: this.#link.starts, stalled }
@@ -275,7 +279,7 @@ class Pool {
     if (stall !== undefined) return { _tag: "Refusal", why: stall.why }
     const content = this.#content({ doc, changes: [], from: 0, final: true }, load)
     const packed = pack([content])
-    const outcome = await this.#link.call((id) => make(id, content.part, packed), deadlineOf([content]) + moreBytes / 1024 * deadlinePerKibMs)
+    const outcome = await this.#link.call((id) => make(id, content.part, packed), this.#deadlineOf([content]) + moreBytes / 1024 * deadlinePerKibMs)
     if (outcome._tag !== "Dead") this.#loaded.add(doc)
     return this.#settle(outcome)
   }
@@ -312,7 +316,7 @@ class Pool {
   async #applySlices(slices: ReadonlyArray<Slice>, load: Load, step: boolean): Promise<Extract<Reply, { _tag: "Applied" }> | Dead> {
     const contents = slices.map((slice) => this.#content(slice, load))
     const packed = pack(contents)
-    const outcome = await this.#link.call((id) => ({ id, _tag: "Apply", parts: contents.map(({ part }) => part), packed, step }), deadlineOf(contents))
+    const outcome = await this.#link.call((id) => ({ id, _tag: "Apply", parts: contents.map(({ part }) => part), packed, step }), this.#deadlineOf(contents))
     if (outcome._tag === "Applied") {
       for (const { doc } of slices) this.#loaded.add(doc)
       for (const doc of outcome.evicted) this.#loaded.delete(doc)
@@ -349,6 +353,17 @@ class Pool {
       const where = guilty === undefined ? "" : `change ${guilty.log.slice(0, 8)}/${guilty.block}.${guilty.offset}: `
       this.#stall(round, slice.doc, `${where}${outcome._tag === "Dead" ? outcome.why : answer?.why ?? unexpected}`, false)
     }
+  }
+
+  #deadlineOf(contents: ReadonlyArray<PartContent>): number {
+    let changes = 0
+    let bytes = 0
+    for (const content of contents) {
+      changes += content.stored.length + content.own.length + content.changes.length
+      bytes += content.snapshot?.byteLength ?? 0
+      for (const list of [content.stored, content.changes]) for (const { change } of list) bytes += change.byteLength
+    }
+    return this.#deadlineMs + changes * deadlinePerChangeMs + bytes / 1024 * deadlinePerKibMs
   }
 
   #stall(round: Round, doc: DocId, why: string, heals: boolean): void {
@@ -392,14 +407,3 @@ class Pool {
 const applied: Verdict = { _tag: "Applied" }
 const known: Verdict = { _tag: "Known" }
 const waiting: Verdict = { _tag: "Waiting" }
-
-const deadlineOf = (contents: ReadonlyArray<PartContent>): number => {
-  let changes = 0
-  let bytes = 0
-  for (const content of contents) {
-    changes += content.stored.length + content.own.length + content.changes.length
-    bytes += content.snapshot?.byteLength ?? 0
-    for (const list of [content.stored, content.changes]) for (const { change } of list) bytes += change.byteLength
-  }
-  return deadlineBaseMs + changes * deadlinePerChangeMs + bytes / 1024 * deadlinePerKibMs
-}

@@ -33,6 +33,7 @@ export const hostDht = async (options: DhtHostOptions): Promise<DhtHost> => {
   if (!net.isIPv4(host) || host === "0.0.0.0") throw new Error(`${host} is not an IPv4 address that others can reach`)
   const count = options.nodes ?? 4
   if (!Number.isInteger(count) || count < 1 || count > nodesMax) throw new Error(`the number of DHT nodes must be 1 to ${nodesMax}`)
+  if (count < 3 && !isLoopback(host)) throw new Error("a DHT that is not on loopback needs at least 3 nodes")
   // On loopback nothing may leak to other interfaces; elsewhere bind to all, because the host's address may be one of a NAT.
   const bound = isLoopback(host) ? { host } : {}
   const port = await usablePort(options.port, bound.host)

@@ -22,7 +22,7 @@
  * - The cable comes back: mdns.ts sees other interfaces, everything is announced and dialled again with its back-off forgotten.
  */
 import net from "node:net"
-import { isHex, toHex } from "../../codec/bytes.ts"
+import { isHex, shortKey, toHex } from "../../codec/bytes.ts"
 import { hashParts } from "../../codec/hash.ts"
 import { randomBytes } from "../../codec/signature.ts"
 import type { Carrier, CarrierOptions, CarrierStatus } from "../carrier.ts"
@@ -241,7 +241,8 @@ const makeRun = (lanOptions: LanOptions, options: CarrierOptions): LanRun => {
       if (stopped || !(error instanceof GreetError)) return
       if (error.device !== undefined && connections.has(error.device)) return
       failures.take(bucket)
-      notice(`${address} ${error.kind} ${error.device ?? ""}`, `${address} ${error.device === undefined ? "" : `(device ${error.device.slice(0, 8)}) `}was refused: ${error.message}`)
+      const who = error.device === undefined ? address : `${address} (device ${shortKey(error.device)})`
+      notice(`${who} ${error.kind}`, `${who} was refused: ${error.message}`)
     }).finally(() => halfOpen.delete(socket))
   }
 

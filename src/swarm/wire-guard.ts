@@ -1,0 +1,34 @@
+/**
+ * What a Hypercore channel may claim. Hypercore 11.37 believes the numbers of a peer: a `range` of 2^32 blocks, 12 bytes long, makes it
+ * fill bitfields until memory or patience ends (measured: the process stands still). A member may be hostile, so every block number and length is
+ * bounded before Hypercore sees it.
+ */
+import { Malformed } from "../codec/malformed.ts"
+
+/** More blocks than a log of ours will have: at a frame a second for half a year; costs at most 2 MiB of bitfield in a log. */
+export const blocksMax = 2 ** 24
+const siblingsMax = 64
+const entriesMax = 4_096
+
+/** Throws `Malformed` when a decoded Hypercore message holds a number that no honest log leads to. */
+export const checkClaims = (message: unknown): void => {
+  if (typeof message !== "object" || message === null || ArrayBuffer.isView(message)) return
+  if (Array.isArray(message)) {
+    if (message.length > entriesMax) throw claim("entries", message.length, entriesMax)
+    for (const entry of message) checkClaims(entry)
+    return
+  }
+  for (const [name, value] of Object.entries(message)) {
+    if (typeof value === "object") checkClaims(value)
+    else if (typeof value === "number" && value > limitOf(name)) throw claim(name, value, limitOf(name))
+  }
+}
+
+const limitOf = (name: string): number => {
+  if (name === "index") return 2 * blocksMax
+  if (name === "start" || name === "length" || name === "remoteLength") return blocksMax
+  return name === "nodes" ? siblingsMax : Number.MAX_SAFE_INTEGER
+}
+
+const claim = (name: string, value: number, max: number): Malformed =>
+  new Malformed({ what: "a Hypercore message", why: `${name} is ${value}, at most ${max} is possible` })
