@@ -35,13 +35,15 @@ export const play = (workload: Workload, logs: ReadonlyArray<string>): Played =>
     handle.applyChanges([genesis()])
     return handle
   })
-  const edit = (handle: Handle, burst: Burst): PlayedBurst => {
+  const edit = (replica: { readonly handle: Handle; length: number }, burst: Burst): PlayedBurst => {
+    const { handle } = replica
     const changes: Array<Uint8Array> = []
     for (const one of burst.edits) {
       if (one.kind === "set") handle.put(fieldsObjectId, one.key, one.json, "str")
       else {
-        const { at, remove, insert } = resolveSplice(one, handle.text(textObjectId).length)
+        const { at, remove, insert } = resolveSplice(one, replica.length)
         handle.splice(textObjectId, at, remove, insert)
+        replica.length += insert.length - remove
       }
       handle.commit(undefined, 1_800_000_000)
       const change = handle.getLastLocalChange()
@@ -50,17 +52,18 @@ export const play = (workload: Workload, logs: ReadonlyArray<string>): Played =>
     return { writer: burst.writer, doc: burst.doc, changes }
   }
   const playRound = (round: ReadonlyArray<Burst>): ReadonlyArray<PlayedBurst> => {
-    const replicas = new Map<string, Handle>()
+    const replicas = new Map<string, { readonly handle: Handle; length: number }>()
     const played: Array<PlayedBurst> = []
     for (const burst of round) {
       const actor = changeActor(logs[burst.writer] ?? "", docName(burst.doc))
-      const replica = replicas.get(actor) ?? merged[burst.doc]?.fork(actor)
-      if (replica === undefined) continue
+      const common = merged[burst.doc]
+      if (common === undefined) continue
+      const replica = replicas.get(actor) ?? { handle: common.fork(actor), length: common.text(textObjectId).length }
       replicas.set(actor, replica)
       played.push(edit(replica, burst))
     }
     for (const burst of played) merged[burst.doc]?.applyChanges([...burst.changes])
-    for (const replica of replicas.values()) replica.free()
+    for (const { handle } of replicas.values()) handle.free()
     return played
   }
   const base = playRound(workload.base)

@@ -10,6 +10,7 @@ import { Disk } from "../src/events/ports.ts"
 import { Database } from "../src/projections/tables/database.ts"
 import { EventIndex, type NewEvent } from "../src/projections/tables/event-index.ts"
 import { Names } from "../src/projections/tables/names.ts"
+import { Vault } from "../src/vault/vault.ts"
 import { singleKeyring } from "../src/vault/keyring.ts"
 
 /** Keys by name, the same in every run, so that fixtures of different processes agree. */
@@ -37,12 +38,23 @@ export interface BenchJournal {
 }
 
 /** The real journal over the real store, as boot wires them. */
-export const openJournal = async (directory: string, name = "node"): Promise<BenchJournal> => {
-  const logs = `${directory}/logs`
+export const openJournal = (directory: string, name = "node"): Promise<BenchJournal> =>
+  journalIn(directory, `${directory}/logs`, benchKeyPair(name), meshKey)
+
+/** The own log of a stopped node. */
+export const openHomeJournal = async (home: string): Promise<BenchJournal> => {
+  const vault = await Vault.open(home)
+  const mesh = await vault?.currentMesh()
+  if (vault === undefined || mesh === undefined) throw new Error(`${home} is no node`)
+  const directory = vault.meshDirectory(mesh)
+  return journalIn(directory, `${directory}/store`, (await vault.logKeyPair(mesh)).keyPair, await vault.meshKey(mesh))
+}
+
+const journalIn = async (directory: string, logs: string, keyPair: KeyPair, key: Uint8Array): Promise<BenchJournal> => {
   fs.mkdirSync(logs, { recursive: true, mode: 0o700 })
   const store = await HypercoreStore.open(logs)
   const scope = Scope.makeUnsafe()
-  const layer = Journal.layer(benchKeyPair(name), () => singleKeyring(meshKey)).pipe(
+  const layer = Journal.layer(keyPair, () => singleKeyring(key)).pipe(
     Layer.provide(Layer.merge(HypercoreStore.layer(store), Disk.layer(directory)))
   )
   const context = await Effect.runPromise(Layer.buildWithScope(layer, scope))

@@ -20,7 +20,7 @@ const makeEvents = (count: number) => {
   const random = seeded(11)
   const logs = Array.from({ length: 9 }, (_, i) => `${i + 1}`.repeat(64))
   const blocks = new Array<number>(9).fill(0)
-  const list: Array<{ log: string; block: number; offset: number; type: string; ms: number; count: number; actor: string; subject: string; status: 0 }> = []
+  const list: Array<{ log: string; block: number; offset: number; type: string; ms: number; count: number; actor: string; subject: string; status: "known" }> = []
   for (let i = 0, log = 0, offset = 20; i < count; i++, offset++) {
     if (offset === 20) {
       log = Math.floor(random() * 9)
@@ -30,7 +30,7 @@ const makeEvents = (count: number) => {
     const type = types[Math.floor(random() ** 2 * types.length)] ?? ""
     list.push({
       log: logs[log] ?? "", block: blocks[log] ?? 0, offset, type, ms: startMs + i * 2_000 + Math.floor(random() * 1_000), count: 0,
-      actor: random() < 0.5 ? "device" : `person:${Math.floor(random() * 5)}`, subject: `memory/notes/page-${Math.floor(random() * 400)}`, status: 0
+      actor: random() < 0.5 ? "device" : `person:${Math.floor(random() * 5)}`, subject: `memory/notes/page-${Math.floor(random() * 400)}`, status: "known"
     })
   }
   return list

@@ -16,7 +16,7 @@ export const init = async (
     throw cause instanceof HomeInUse ? new Refusal({ kind: "conflict", detail: cause.message, hint: "kos status" }) : cause
   })
   try {
-    const opened = await openHome(home, input.name, () => performance.timeOrigin + performance.now())
+    const opened = await openHome(home, input.name, () => Math.floor(performance.timeOrigin + performance.now()))
     const { vault, mesh, created } = await Effect.runPromise(Effect.fromResult(opened))
     if (!created && input.name !== undefined) {
       throw new Refusal({ kind: "conflict", detail: `${home} is a node already`, hint: `kos --home ${home} node name ${input.name}` })

@@ -5,7 +5,7 @@
  *   more of this log than we do, because the image of an old disk looks healthy.
  * - *Short*: wait for peers to bring the tail back; what they cannot bring is closed for ever at the marked length, so that blocks which
  *   others hold still count, and succeeded by a new log that says how many are missing.
- * - *Rewritten, unmarked*: the same without waiting. *Copied*: a new log, and the old one is left to whoever has the original.
+ * - *Rewritten, unmarked*: closed at the greatest length that we or a peer know of, and succeeded. *Copied*: a new log, and the old one is left to whoever has the original.
  */
 import { Effect } from "effect"
 import { logKey } from "../events/hypercore-store.ts"
@@ -58,15 +58,23 @@ export const settleOwnLog = (options: OwnLogOptions): Effect.Effect<OwnLogReport
     if (reported > from) finding = { _tag: "Short", length: from, expected: reported, treeHash: unknownHash }
   }
   if (finding._tag === "Short") {
-    const expected = finding.expected
-    notice("warn", `this node's log has ${from} of ${expected} blocks; asking peers for the rest before anything is written`)
-    if (yield* Effect.promise(() => heal(expected, healMsMax))) {
-      const again = yield* Effect.promise(() => journal.inspect())
-      if (again.finding._tag === "Healthy") {
-        healed = { from, to: journal.length() }
-        finding = again.finding
-      }
+    const { expected, length } = finding
+    notice("warn", `this node's log has ${length} of ${expected} blocks; asking peers for the rest before anything is written`)
+    yield* Effect.promise(() => heal(expected, healMsMax))
+    const again = (yield* Effect.promise(() => journal.inspect())).finding
+    if (again._tag === "Healthy" && journal.length() >= expected) {
+      healed = { from, to: journal.length() }
+      finding = again
+    } else if (again._tag === "Rewritten") {
+      finding = again
+    } else {
+      // What a heal brought that was cut short is held now and counts; what is missing is missing of the greater number.
+      finding = again._tag === "Short" && again.expected >= expected ? again : { ...finding, length: journal.length() }
     }
+  } else if (finding._tag === "Unmarked" || finding._tag === "Rewritten") {
+    // The old log ends where its last holder has it: what peers hold beyond us was published and stands.
+    const reported = yield* Effect.promise(() => word(wordMsMax))
+    if (reported > finding.expected) finding = { ...finding, expected: reported, treeHash: unknownHash }
   }
   if (finding._tag === "New" || finding._tag === "Healthy") return { lastRun, healed, succession: undefined }
   const old = journal.log()

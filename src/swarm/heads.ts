@@ -10,6 +10,7 @@
  * - The cursor is stored after its batch was taken in, and not past a log that membership does not know here yet: that log would be forgotten.
  *   Until membership brings it, its heads are kept for this session and taken in at the next `review`.
  * - What is sent is read from `logs.heads(since)`, never from the events that woke us, so that nothing announced can be missed.
+ * - The peer's `ready` waits for its turn while this channel is read at once: what it tells in that moment is kept and taken in when we begin.
  * - While the stream wants a pause nothing is announced; growths gather meanwhile and become one entry each.
  *
  * The same channel carries tree-hash probes ("what is your tree hash of this log at this length?") and the pace ("take at most so many bytes a second";
@@ -49,6 +50,8 @@ export interface HeadsEvents {
   /** Our tree hash of a log that we hold at least that far; undefined otherwise. */
   readonly treeHash: (log: string, length: number) => Promise<Uint8Array | undefined>
   readonly onFault: (fault: Malformed) => void
+  /** The peer has said that it is ready, and that waits for its turn here. */
+  readonly aboutToBegin: () => boolean
 }
 
 export interface Heads {
@@ -80,6 +83,8 @@ const hash = 3
 const pace = 4
 const bytesMax = [160, 65_536, 64, 128, 16]
 const lengthMax = 2 ** 40
+/** Messages of a peer that began a moment before us; it tells little before it hears from where we want to know. */
+const earlyMax = 16
 
 export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, options: HeadsOptions, events: HeadsEvents): Heads => {
   const unknown = new Map<string, { readonly length: number; readonly fork: number }>()
@@ -95,18 +100,26 @@ export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, opt
   let asks = 0
   let dropped = false
   let timer: NodeJS.Timeout | undefined
+  let early: Array<{ readonly type: number; readonly bytes: Uint8Array }> = []
+
+  const handle = (type: number, bytes: Uint8Array): void => {
+    const reader = new Reader(`kos/heads message ${type}`, bytes)
+    if (type === since) onSince(reader)
+    else if (type === batch) onBatch(decodeBatch(reader, options.batchEntriesMax))
+    else if (type === probe) onProbe(reader)
+    else if (type === hash) onHash(reader)
+    else onPace(reader)
+  }
 
   const wire: Wire | undefined = openWire(mux, {
     protocol: "kos/heads",
     bytesMax,
     onMessage: (type, bytes) => {
-      const reader = new Reader(`kos/heads message ${type}`, bytes)
-      if (!begun) throw reader.fault("it came before both sides were known to be members")
-      if (type === since) onSince(reader)
-      else if (type === batch) onBatch(decodeBatch(reader, options.batchEntriesMax))
-      else if (type === probe) onProbe(reader)
-      else if (type === hash) onHash(reader)
-      else onPace(reader)
+      if (begun) return handle(type, bytes)
+      if (!events.aboutToBegin() || early.length >= earlyMax) {
+        throw new Reader(`kos/heads message ${type}`, bytes).fault("it came before both sides were known to be members")
+      }
+      early.push({ type, bytes: bytes.slice() })
     },
     onFault: events.onFault,
     onDrain: () => gather()
@@ -218,6 +231,9 @@ export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, opt
     begin: () => {
       begun = true
       ask()
+      const waiting = early
+      early = []
+      for (const { type, bytes } of waiting) handle(type, bytes)
     },
     review: () => {
       for (const [log, { length, fork }] of unknown) {

@@ -81,7 +81,7 @@ export interface Session {
 }
 
 export interface SessionEvents {
-  readonly heads: Omit<HeadsEvents, "onFault">
+  readonly heads: Omit<HeadsEvents, "onFault" | "aboutToBegin">
   /** Both sides are members and ready. */
   readonly onReady: () => void
   /** The connection pairs; a missing hello is then no fault. */
@@ -103,6 +103,7 @@ export const startSession = (host: SwarmHost, connection: Connection, mux: Guard
   let operationsDone = false
   let operationsSent = false
   let readySent = false
+  let readyCame = false
   let readyHeard = false
   let operationBytes = 0
   let pendingBytes = 0
@@ -146,6 +147,7 @@ export const startSession = (host: SwarmHost, connection: Connection, mux: Guard
     bytesMax: [256, 512, 32 * hashesPerMessage + 16, 2 * operationMessageBytes, 16],
     onMessage: (type, bytes) => {
       pendingBytes += bytes.byteLength
+      if (type === ready) readyCame = true
       const copy = type === operations ? bytes : bytes.slice()
       if (pendingBytes > options.pendingBytesMax) throw new Reader("kos/session", copy).fault(`more than ${options.pendingBytesMax} bytes wait for their turn`)
       tail = tail.then(async () => {
@@ -159,7 +161,7 @@ export const startSession = (host: SwarmHost, connection: Connection, mux: Guard
     }
   })
 
-  const heads = startHeads(host, mux, device, options.heads, { ...events.heads, onFault })
+  const heads = startHeads(host, mux, device, options.heads, { ...events.heads, onFault, aboutToBegin: () => readyCame && readySent })
 
   const handle = async (type: number, bytes: Uint8Array): Promise<void> => {
     const reader = new Reader(`kos/session message ${type}`, bytes)

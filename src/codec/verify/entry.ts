@@ -1,3 +1,3 @@
 import { run } from "./main.ts"
 
-process.exitCode = run(process.argv.slice(2), (text) => console.log(text), (text) => console.error(text))
+process.exitCode = run(process.argv.slice(2), (text) => process.stdout.write(`${text}\n`), (text) => process.stderr.write(`${text}\n`))

@@ -87,7 +87,7 @@ const headerBytes = 9
 const openChunk = (bytes: Uint8Array): Chunk | string => {
   if (bytes.byteLength > changeBytesMax) return `larger than ${changeBytesMax} bytes`
   if (bytes.byteLength < headerBytes + 1) return "shorter than a chunk's header"
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const view = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (view.readUInt32BE(0) !== magic) return "not an Automerge chunk"
   const type = view[8]
   if (type !== 1 && type !== 2) return `chunk type ${type} is not a change`
@@ -140,7 +140,7 @@ const readBody = ({ plain, bodyAt, hash }: Chunk): AutomergeChange | string => {
   const messageSize = readUint(r)
   if (messageSize > changeMessageBytesMax) return `a message of more than ${changeMessageBytesMax} bytes`
   const messageAt = skip(r, messageSize)
-  if (!isUtf8(plain.subarray(messageAt, messageAt + messageSize))) return "the message is not UTF-8"
+  if (!isTextAt(plain, messageAt, messageAt + messageSize)) return "the message is not UTF-8"
   const otherCount = readUint(r)
   if (otherCount > changeActorsMax) return `more than ${changeActorsMax} actors`
   const others: Array<string> = []
@@ -173,7 +173,11 @@ const column = {
 } as const
 const known = new Set<number>(Object.values(column))
 
-type Columns = ReadonlyMap<number, Reader>
+/** By the number in the table. */
+interface Columns {
+  get(spec: number): Reader | undefined
+  readonly list: ReadonlyArray<Reader>
+}
 
 const readColumns = (r: Reader): Columns | string => {
   const count = readUint(r)
@@ -188,21 +192,23 @@ const readColumns = (r: Reader): Columns | string => {
     before = spec
     table.push([spec, size])
   }
-  const columns = new Map<number, Reader>()
+  const specs: Array<number> = []
+  const list: Array<Reader> = []
   for (const [spec, size] of table) {
     const start = skip(r, size)
-    columns.set(spec, reader(r.bytes, start, start + size))
+    specs.push(spec)
+    list.push(reader(r.bytes, start, start + size))
   }
   if (r.bad) return "the columns are cut short"
   if (r.at !== r.end) return "bytes follow the columns"
-  return columns
+  return { list, get: (spec) => list[specs.indexOf(spec)] }
 }
 
 const actions = ["map", "put", "list", "delete", "text"] as const
 
 const readOperations = (columns: Columns, startOp: number, otherCount: number): ReadonlyArray<Operation> | string => {
   const action = columns.get(column.action)
-  if (action === undefined) return columns.size === 0 && otherCount === 0 ? [] : "columns without operations"
+  if (action === undefined) return columns.list.length === 0 && otherCount === 0 ? [] : "columns without operations"
   const count = countRuns({ ...action })
   if (count > changeOperationsMax) return `${count} operations, more than ${changeOperationsMax}`
   const malformed = "the columns are malformed"
@@ -233,7 +239,7 @@ const readOperations = (columns: Columns, startOp: number, otherCount: number): 
   if (keyFault !== undefined) return keyFault
   const predActors = optional(columns, column.predActor, (r) => readUints(r, predCount))
   const predCounters = optional(columns, column.predCounter, (r) => readDeltas(r, predCount))
-  for (const r of columns.values()) if (r.bad) return malformed
+  for (const r of columns.list) if (r.bad) return malformed
   const values = readValues(metas, codes, columns.get(column.valueRaw))
   if (values !== undefined) return values
 
@@ -308,7 +314,7 @@ export const keyFault = (key: string): string | undefined => {
 
 const readKey = (bytes: Buffer, start: number, end: number): { readonly text: string; readonly fault: string | undefined } => {
   if (end - start > keyCharsMax * 4) return { text: "", fault: `a key of more than ${keyCharsMax} characters` }
-  if (!isUtf8(bytes.subarray(start, end))) return { text: "", fault: "a key that is not UTF-8" }
+  if (!isTextAt(bytes, start, end)) return { text: "", fault: "a key that is not UTF-8" }
   const text = bytes.toString("utf8", start, end)
   return { text, fault: keyFault(text) }
 }
@@ -329,7 +335,7 @@ const readValues = (metas: ReadonlyArray<number>, codes: ReadonlyArray<number>, 
     if (codes[i] !== 1 && meta !== 0) return "a value where none belongs"
     const end = at + length
     if (type === valueType.string) {
-      if (raw !== undefined && length > 0 && !utf8At(raw.bytes, at, end)) return "a text that is not UTF-8"
+      if (raw !== undefined && length > 0 && !isTextAt(raw.bytes, at, end)) return "a text that is not UTF-8"
     } else if (type === valueType.double) {
       if (length !== 8) return "a number of the wrong size"
     } else if (type === valueType.unsigned || type === valueType.signed) {
@@ -344,5 +350,8 @@ const readValues = (metas: ReadonlyArray<number>, codes: ReadonlyArray<number>, 
   return at - start === size ? undefined : "bytes follow the values"
 }
 
-const utf8At = (bytes: Buffer, start: number, end: number): boolean =>
-  end - start === 1 ? (bytes[start] ?? 0x80) < 0x80 : isUtf8(bytes.subarray(start, end))
+/** Whether these bytes are UTF-8. Most are ASCII, and short: a view of each would be most of the cost of reading a change. */
+const isTextAt = (bytes: Buffer, start: number, end: number): boolean => {
+  for (let i = start; i < end; i++) if ((bytes[i] ?? 0x80) >= 0x80) return isUtf8(bytes.subarray(start, end))
+  return true
+}

@@ -3,7 +3,7 @@
  * generations) is not written. Our own disk is the only source; even so a fault gives undefined, never an exception.
  */
 import { reader, type Reader, readUint, skip } from "./column-reader.ts"
-import { GateMemory, type LogLine, segmentWords } from "./gate.ts"
+import { GateMemory, type LogLine, segmentWords } from "./gate-state.ts"
 import { waitingChangesMax } from "./limits.ts"
 
 const version = 1

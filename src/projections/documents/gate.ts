@@ -24,65 +24,15 @@
  */
 import * as Result from "effect/Result"
 import { changeActor } from "./actor.ts"
-import { type AutomergeChange, type ObjectKind, type OpId, readChange } from "./automerge-change.ts"
+import { type AutomergeChange, type OpId, readChange } from "./automerge-change.ts"
 import { type Genesis, genesisOf } from "./genesis.ts"
+import { type AppliedChange, fieldsObject, GateMemory, type KeyInfo, type LogLine, type ObjectInfo, rootObject, segmentWords, textObject } from "./gate-state.ts"
 import { mapKeysMax, objectDepthMax, operationCounterMax, waitingBytesMax, waitingChangesMax } from "./limits.ts"
 import type { DocId, LoggedChange, Verdict } from "./types.ts"
 
 export const applied: Verdict = { _tag: "Applied" }
 export const knownVerdict: Verdict = { _tag: "Known" }
 export const waiting: Verdict = { _tag: "Waiting" }
-
-/** One change that is in. Indices point into the gate's tables. */
-export interface AppliedChange {
-  readonly hash: string
-  readonly actor: number
-  readonly seq: number
-  readonly startOp: number
-  readonly count: number
-  /** 1 + the greatest generation of its dependencies. */
-  readonly generation: number
-  readonly deps: ReadonlyArray<number>
-  /** By actor, the sequence number of its newest change in the past of this one; its author's own is `seq - 1`. Shared, never changed. */
-  readonly past: ReadonlyArray<number>
-  /** -1 for the constant first change, and until our own edit is in a log. */
-  log: number
-  block: number
-  offset: number
-  ms: number
-}
-
-export interface ObjectInfo {
-  readonly index: number
-  readonly actor: number
-  readonly counter: number
-  readonly kind: ObjectKind
-  readonly depth: number
-}
-
-export interface KeyInfo {
-  readonly index: number
-  readonly key: string
-  /** Pairs of actor and first counter: who first touched the key, and when. */
-  readonly first: Array<number>
-}
-
-export interface LogLine {
-  readonly log: string
-  readonly actor: string
-  block: number
-  offset: number
-  readonly queue: Array<Queued>
-}
-
-export interface Queued {
-  readonly change: LoggedChange
-  /** Place in the answer of the present request; -1 when offered by an earlier one, -2 while the document is loaded. */
-  slot: number
-}
-
-/** Operations that others may refer to, per actor: start, count, object, key (-1 an element of a list). */
-export const segmentWords = 4
 
 export interface Released {
   readonly log: string
@@ -99,111 +49,6 @@ export interface Taken {
   readonly fieldKeys: ReadonlySet<string>
   readonly text: boolean
   readonly released: ReadonlyArray<Released>
-}
-
-export const rootObject = 0
-
-const opKey = (actor: number, counter: number): number => counter * 2 ** 20 + actor
-
-/** All that the gate remembers; gate-memory.ts writes it down. */
-export class GateMemory {
-  readonly actors: Array<string> = []
-  readonly actorIndex = new Map<string, number>()
-  readonly logs: Array<LogLine> = []
-  readonly logIndex = new Map<string, number>()
-  readonly changes: Array<AppliedChange> = []
-  readonly byHash = new Map<string, number>()
-  readonly byActor: Array<Array<number>> = []
-  readonly heads = new Set<number>()
-  readonly refused = new Map<string, string>()
-  readonly objects = new Map<number, ObjectInfo>()
-  readonly objectList: Array<ObjectInfo> = [{ index: rootObject, actor: -1, counter: 0, kind: "map", depth: 0 }]
-  /** Per object. */
-  readonly keys: Array<Map<string, KeyInfo>> = [new Map()]
-  readonly keysUsed: Array<number> = [0]
-  /** Per actor. */
-  readonly segments: Array<Array<number>> = []
-  waitingChanges = 0
-  waitingBytes = 0
-  changeBytes = 0
-
-  actor(hex: string): number {
-    const known = this.actorIndex.get(hex)
-    if (known !== undefined) return known
-    const index = this.actors.push(hex) - 1
-    this.actorIndex.set(hex, index)
-    this.byActor.push([])
-    this.segments.push([])
-    return index
-  }
-
-  object(actor: number, counter: number, kind: ObjectKind, depth: number): ObjectInfo {
-    const info: ObjectInfo = { index: this.objectList.length, actor, counter, kind, depth }
-    this.objectList.push(info)
-    this.objects.set(opKey(actor, counter), info)
-    this.keys.push(new Map())
-    this.keysUsed.push(0)
-    return info
-  }
-
-  forgetObject(info: ObjectInfo): void {
-    this.objectList.pop()
-    this.keys.pop()
-    this.keysUsed.pop()
-    this.objects.delete(opKey(info.actor, info.counter))
-  }
-
-  findObject(actor: number, counter: number): ObjectInfo | undefined {
-    return this.objects.get(opKey(actor, counter))
-  }
-
-  key(object: number, key: string): KeyInfo {
-    const keys = this.keys[object]
-    const known = keys?.get(key)
-    if (known !== undefined) return known
-    const info: KeyInfo = { index: keys?.size ?? 0, key, first: [] }
-    keys?.set(key, info)
-    return info
-  }
-
-  lastOp(index: number): number {
-    const change = this.changes[index]
-    return change === undefined ? 0 : change.startOp + change.count - 1
-  }
-
-  add(change: AppliedChange): number {
-    const index = this.changes.push(change) - 1
-    this.byHash.set(change.hash, index)
-    this.byActor[change.actor]?.push(index)
-    for (const dep of change.deps) this.heads.delete(dep)
-    this.heads.add(index)
-    return index
-  }
-
-  /** The segment that holds this operation: its place in the actor's segments, or -1. */
-  segment(actor: number, counter: number): number {
-    const list = this.segments[actor]
-    if (list === undefined) return -1
-    let low = 0
-    let high = list.length / segmentWords - 1
-    while (low <= high) {
-      const middle = (low + high) >> 1
-      const start = list[middle * segmentWords] ?? 0
-      if (counter < start) high = middle - 1
-      else if (counter >= start + (list[middle * segmentWords + 1] ?? 0)) low = middle + 1
-      else return middle * segmentWords
-    }
-    return -1
-  }
-
-  addOperation(actor: number, counter: number, object: number, key: number): void {
-    const list = this.segments[actor]
-    if (list === undefined) return
-    const last = list.length - segmentWords
-    if (last >= 0 && (list[last] ?? 0) + (list[last + 1] ?? 0) === counter && list[last + 2] === object && list[last + 3] === key) {
-      list[last + 1] = (list[last + 1] ?? 0) + 1
-    } else list.push(counter, 1, object, key)
-  }
 }
 
 export class Gate {
@@ -270,10 +115,14 @@ export class Gate {
   #offer(change: LoggedChange, slot: number): void {
     const line = this.#line(change.log)
     const again = change.block < line.block || (change.block === line.block && change.offset <= line.offset)
-    if (again) return this.#answer(slot, this.#offeredBefore(line, change, slot))
+    if (again) {
+      const verdict = this.#offeredBefore(line, change, slot)
+      if (slot >= 0) this.#verdicts[slot] = verdict
+      return
+    }
     line.block = change.block
     line.offset = change.offset
-    line.queue.push({ change, slot })
+    line.queue.push({ change: line.queue.length === 0 ? change : kept(change), slot })
     this.memory.waitingChanges++
     this.memory.waitingBytes += change.change.byteLength
     if (line.queue.length === 1) this.#run(line)
@@ -345,10 +194,6 @@ export class Gate {
     return line
   }
 
-  #answer(slot: number, verdict: Verdict): void {
-    if (slot >= 0) this.#verdicts[slot] = verdict
-  }
-
   #offeredBefore(line: LogLine, change: LoggedChange, slot: number): Verdict {
     const queued = line.queue.find((entry) => entry.change.block === change.block && entry.change.offset === change.offset)
     if (queued !== undefined) {
@@ -376,6 +221,7 @@ export class Gate {
           const others = this.#waitingFor.get(decided)
           if (others === undefined) this.#waitingFor.set(decided, new Set([line]))
           else others.add(line)
+          entry.change = kept(entry.change)
           break
         }
         line.queue.shift()
@@ -454,7 +300,7 @@ export class Gate {
     const segmentsBefore = segments.length
     const lastCountBefore = segments[segmentsBefore - segmentWords + 1]
     const made: Array<ObjectInfo> = []
-    const touched = new Map<number, Set<KeyInfo>>()
+    const touched: Array<KeyInfo> = []
     const why = this.#checkOperations(change, ids, past, made, touched)
     if (why !== undefined) {
       segments.length = segmentsBefore
@@ -462,13 +308,11 @@ export class Gate {
       for (const object of made.toReversed()) memory.forgetObject(object)
       return why
     }
-    for (const [object, keys] of touched) {
-      for (const info of keys) {
-        if (info.first.length === 0) memory.keysUsed[object] = (memory.keysUsed[object] ?? 0) + 1
-        if (!hasFirst(info.first, actor)) info.first.push(actor, startOp)
-        if (object === rootObject) this.#rootKeys.add(info.key)
-        else if (object === fieldsObject) this.#fieldKeys.add(info.key)
-      }
+    for (const info of touched) {
+      if (info.first.length === 0) memory.keysUsed[info.object] = (memory.keysUsed[info.object] ?? 0) + 1
+      if (!hasFirst(info.first, actor)) info.first.push(actor, startOp)
+      if (info.object === rootObject) this.#rootKeys.add(info.key)
+      else if (info.object === fieldsObject) this.#fieldKeys.add(info.key)
     }
     memory.add({
       hash: change.hash, actor, seq, startOp, count: operations.length, generation: generation + 1, deps, past,
@@ -494,11 +338,11 @@ export class Gate {
     return (past[actor] ?? 0) === seq - 1 ? past : undefined
   }
 
-  #checkOperations(change: AutomergeChange, ids: ReadonlyArray<number>, past: ReadonlyArray<number>, made: Array<ObjectInfo>, touched: Map<number, Set<KeyInfo>>): string | undefined {
+  #checkOperations(change: AutomergeChange, ids: ReadonlyArray<number>, past: ReadonlyArray<number>, made: Array<ObjectInfo>, touched: Array<KeyInfo>): string | undefined {
     const { memory } = this
     const actor = ids[0] ?? -1
     // What this change itself wrote to a key; run-length encoding makes ten thousand rivals at one key out of a few bytes.
-    const written = new Map<KeyInfo, number>()
+    const written = change.operations.length > 1 ? new Map<KeyInfo, number>() : undefined
     const visible = this.#visible(actor, change, past)
     const names = [change.actor, ...change.others]
     let counter = change.startOp - 1
@@ -518,14 +362,12 @@ export class Gate {
         if (object.index === rootObject && this.#reserved(operation.key)) return `the key ${operation.key} belongs to the page itself`
         const info = memory.key(object.index, operation.key)
         keyIndex = info.index
-        const keys = touched.get(object.index)
-        if (keys === undefined) touched.set(object.index, new Set([info]))
-        else keys.add(info)
+        touched.push(info)
         if (operation.action === "delete" && operation.predecessors.length === 0) return "a deletion of nothing"
-        const own = written.get(info)
+        const own = written?.get(info)
         if (own !== undefined && !operation.predecessors.some((id) => id.actor === 0 && id.counter === own)) return "a change that rivals itself at one key"
-        if (operation.action === "delete") written.delete(info)
-        else written.set(info, counter)
+        if (operation.action === "delete") written?.delete(info)
+        else written?.set(info, counter)
       } else {
         const element = this.#checkElement(operation.element, operation, object, ids, visible)
         if (element !== undefined) return element
@@ -540,8 +382,7 @@ export class Gate {
         made.push(memory.object(actor, counter, creates, object.depth + 1))
       }
     }
-    for (const [object, keys] of touched) if (!this.#keysFit(object, keys, visible)) return `more than ${mapKeysMax} keys in one map`
-    return undefined
+    return this.#keysFit(touched, visible) ? undefined : `more than ${mapKeysMax} keys in one map`
   }
 
   /** Whether the change may refer to this operation: an ancestor's, or its own. Later own ones were refused by the reader. */
@@ -588,25 +429,29 @@ export class Gate {
     return this.#genesis?.objects.some((object) => object.key === key) ?? false
   }
 
-  #keysFit(object: number, touched: ReadonlySet<KeyInfo>, visible: (id: number, counter: number) => boolean): boolean {
+  /** Whether each touched map holds few enough keys, counted in the past of the change and in itself. */
+  #keysFit(touched: ReadonlyArray<KeyInfo>, visible: (id: number, counter: number) => boolean): boolean {
     const { memory } = this
-    if ((memory.keysUsed[object] ?? 0) + touched.size <= mapKeysMax) return true
-    let count = touched.size
-    for (const info of memory.keys[object]?.values() ?? []) {
-      if (touched.has(info)) continue
-      for (let i = 0; i < info.first.length; i += 2) {
-        if (!visible(info.first[i] ?? -1, info.first[i + 1] ?? 0)) continue
-        count++
-        break
-      }
+    // Enough room even if all keys that ever arrived were in its past: no need to count.
+    if (touched.every(({ object }) => (memory.keysUsed[object] ?? 0) + touched.length <= mapKeysMax)) return true
+    const own = new Set(touched)
+    for (const object of new Set(touched.map((info) => info.object))) {
+      let count = 0
+      for (const info of memory.keys[object]?.values() ?? []) if (own.has(info) || seenBefore(info, visible)) count++
+      if (count > mapKeysMax) return false
     }
-    return count <= mapKeysMax
+    return true
   }
 }
 
-/** Indices of a memory page's own objects; in other documents these numbers belong to nothing that the state shows. */
-export const textObject = 1
-export const fieldsObject = 2
+const seenBefore = ({ first }: KeyInfo, visible: (id: number, counter: number) => boolean): boolean => {
+  for (let i = 0; i < first.length; i += 2) if (visible(first[i] ?? -1, first[i + 1] ?? 0)) return true
+  return false
+}
+
+/** A change that stays: without the buffer of the whole request that it came in. */
+const kept = (change: LoggedChange): LoggedChange =>
+  change.change.buffer.byteLength <= change.change.byteLength * 2 ? change : { ...change, change: new Uint8Array(change.change) }
 
 const wrongActor: Verdict = { _tag: "Refused", why: "the actor is not this log's: it was written in another log" }
 

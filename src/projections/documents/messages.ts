@@ -137,7 +137,7 @@ export const unpack = (parts: ReadonlyArray<DocumentPart>, { logs, rows, buffer 
   let row = 0
   let at = 0
   const cut = (size: number): Uint8Array => {
-    const piece = new Uint8Array(buffer, start + at, size)
+    const piece = Buffer.from(buffer, start + at, size)
     at += size
     return piece
   }
