@@ -36,9 +36,3 @@ declare module "hyperbee" {
   const Hyperbee: any
   export default Hyperbee
 }
-
-declare module "hyperdht/testnet.js" {
-  /** Its nodes and, by `host`, those of others must be bound to 127.0.0.1: else peers may choose an outer address of this machine. */
-  const createTestnet: (size: number, options?: object) => Promise<{ readonly bootstrap: ReadonlyArray<{ host: string; port: number }>; destroy(): Promise<void> }>
-  export default createTestnet
-}

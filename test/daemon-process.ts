@@ -284,7 +284,7 @@ export const joinMesh = async (host: TestNode, guest: TestNode, meshName = "hill
   const { invite } = await host.ask("invite.create")
   await guest.ask("join", [invite, "--timeout", "30"])
   await guest.ask("wait", ["synced", "--timeout", "30"])
-  await host.until("status", [], (status) => status.peers.every((peer) => peer.inTouch && peer.waiting === 0))
+  await host.until("status", [], (status) => status.peers.some(({ device, inTouch, waiting }) => device === guest.announced.device && inTouch && waiting === 0))
 }
 
 /** Waits until something holds; false when it never does within the patience. */

@@ -36,7 +36,7 @@ export interface Made {
 
 const words = ["alpha", "beta", "größe", "日本", "😀", "k v", "x"]
 
-/** Random edits as any Automerge program might make them, in all shapes that the gate takes. */
+/** Random edits like those of an ordinary Automerge program, in all shapes that the gate takes. */
 export const randomEdit = (handle: Handle, random: Random, page: boolean): void => {
   const maps = ["/"]
   for (const key of handle.keys("/")) {

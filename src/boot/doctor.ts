@@ -7,6 +7,7 @@ import { DocumentWorker } from "../projections/documents/pool.ts"
 import { Members } from "../projections/members.ts"
 import { Runner } from "../projections/runner.ts"
 import { blob, wipeDatabase } from "../projections/tables/database.ts"
+import type { Quarantined } from "../projections/tables/quarantine.ts"
 import { Tables } from "../projections/tables/tables.ts"
 import { readIntroduction } from "./introduction.ts"
 import type { MeshNode } from "./mesh-node.ts"
@@ -44,12 +45,15 @@ export const examine = async (node: MeshNode, now: () => number, faults: Readonl
   const quarantined = node.tables.quarantine.list(3)
   if (quarantined.length > 0) {
     const [entry] = quarantined
-    say("quarantine", "warning", `${node.tables.quarantine.count()} frames or events are quarantined; the newest is of ${node.members.nameOf(entry?.device ?? "")}: ${entry?.why ?? ""}`)
+    say("quarantine", "warning", `${node.tables.quarantine.count()} frames or events are quarantined; the newest is of ${node.members.nameOf(entry?.device ?? "")} at ${placeOf(entry)}: ${entry?.why ?? ""}`, "kos event verify")
   }
   for (const { type, events } of node.tables.events.unknownTypes()) say("versions", "note", `${events} events of type ${type} come from a newer version; they are kept and forwarded`)
   for (const fault of faults) say("settings", "warning", fault)
   return findings
 }
+
+const placeOf = (entry: Quarantined | undefined): string =>
+  entry === undefined ? "" : `${entry.log}/${entry.block}${entry.offset === undefined ? "" : `.${entry.offset}`}`
 
 const clock = (node: MeshNode, now: number, say: (about: string, level: Finding["level"], detail: string, fix?: string) => void): void => {
   const fix = "set the clock, for example with timedatectl; order and merging are not affected"

@@ -6,7 +6,7 @@
  * heal this node's log → the own log is settled → the journal begins → what the node itself has to say.
  */
 import type { MeshView } from "../api/node.ts"
-import { Context, Effect, Layer, Result, Scope, Exit } from "effect"
+import { Cause, Context, Effect, Layer, Result, Scope, Exit } from "effect"
 import { rename } from "node:fs/promises"
 import { decideAttachLog, decideSucceedLog, type Situation } from "../commands/decide-membership.ts"
 import { Dispatch, type Wanted } from "../commands/dispatch.ts"
@@ -26,6 +26,7 @@ import { makeSwarm, type Swarm, type SwarmMode, type SwarmOptions } from "../swa
 import { singleKeyring } from "../vault/keyring.ts"
 import type { Vault } from "../vault/vault.ts"
 import { readIntroduction } from "./introduction.ts"
+import { openStore } from "./open-store.ts"
 import { type OwnLogReport, settleOwnLog } from "./own-log.ts"
 import { makeSwarmHost } from "./swarm-host.ts"
 
@@ -59,10 +60,15 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   const meshKey = yield* promise(() => vault.meshKey(mesh))
   const keyring = singleKeyring(meshKey)
   const { keyPair } = yield* promise(() => vault.logKeyPair(mesh))
+  const recoveries: Array<Recovery> = []
+  const recovered: Recovered = (what, detail) => {
+    notice("warn", `${what}: ${detail}`)
+    recoveries.push({ what, detail })
+  }
   const store = yield* Effect.acquireRelease(
-    promise(() => openStore(directory, now, notice)), (held) => Effect.promise(() => held.close().catch(() => undefined))
+    promise(() => openStore({ directory, own: keyPair, now, notice: (_level, text) => recovered("log store", text) })), (held) => Effect.promise(() => held.close().catch(() => undefined))
   )
-  const tables = yield* Effect.acquireRelease(promise(() => openTables(directory, now, notice)), (held) => Effect.sync(() => held.close()))
+  const tables = yield* Effect.acquireRelease(promise(() => openTables(directory, now, recovered)), (held) => Effect.sync(() => held.close()))
   tables.receipts.allDown(now())
   const introduction = yield* promise(() => readIntroduction(directory))
   const members = new Members(mesh, tables.database)
@@ -82,9 +88,6 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
     tables, members, worker, keyring: () => keyring, now, notice, ownDevice: vault.deviceId,
     open: (log) => store.openHeld(log), observe: (stamp) => journal.observe(stamp),
     ownLog: () => ({ log: journal.log(), length: journal.length() })
-  })
-  store.onReopen(() => {
-    void runner.forgetLogs().then(() => runner.wake())
   })
   const built = makeSwarmHost({
     keyPair: vault.device, device: vault.deviceId, mesh: { id: mesh, key: meshKey }, tables, members, runner, journal, store, now, notice,
@@ -129,6 +132,15 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
     ...options.limits(base), now, hint: (device) => tables.receipts.peer(device)?.remote,
     redeem: (request, device, hash) => options.redeem(self())(request, device, hash)
   })
+  // Every session on the old store is dead: readers open theirs again, and peers are met anew.
+  store.onReopen(() => {
+    void runner.forgetLogs().then(async () => {
+      runner.wake()
+      const mode = swarm.mode()
+      await swarm.setMode("isolated")
+      await swarm.setMode(mode)
+    }).catch((cause: unknown) => notice("warn", `peers could not be met anew: ${String(cause)}`))
+  })
   const early: MeshNode = { ...base, swarm, report: { lastRun: undefined, healed: undefined, succession: undefined } }
   node = early
   yield* promise(() => swarm.setMode(options.mode(early)))
@@ -144,14 +156,14 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   if (report.lastRun?.unclean === true) tables.heads.renewSequence()
   journal.begin()
   yield* Effect.addFinalizer((exit) => dispatch.record([{
-    type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "asked to" : "interrupted" }
+    type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "went into another mesh" : Cause.hasInterruptsOnly(exit.cause) ? "asked to stop" : "a fault" }
   }]).pipe(Effect.ignore, Effect.andThen(journal.stop()), Effect.andThen(Effect.promise(() => runner.stop()))))
-  yield* sayStart(opened, options.version).pipe(Effect.catch((refusal) => Effect.sync(() => notice("warn", `the start could not be recorded: ${refusal.message}`))))
+  yield* sayStart(opened, options.version, recoveries).pipe(Effect.catch((refusal) => Effect.sync(() => notice("warn", `the start could not be recorded: ${refusal.message}`))))
   return opened
 })
 
 /** What the node has to say when it starts: who it is, how the last run ended, what became of its log. */
-const sayStart = (node: MeshNode, version: string) => Effect.gen(function*() {
+const sayStart = (node: MeshNode, version: string, recoveries: ReadonlyArray<Recovery>) => Effect.gen(function*() {
   const { dispatch, vault, tables, members, journal, report } = node
   const written = new Set(tables.database.prepare("SELECT hash FROM operations WHERE source = 0").all().map((row) => row["hash"]))
   const mine = members.operations().filter((operation) => operation.author === vault.deviceId && !written.has(operation.hash))
@@ -168,6 +180,7 @@ const sayStart = (node: MeshNode, version: string) => Effect.gen(function*() {
     const { log, length, expected, why } = succession
     events.push({ type: "log.closed/1", subject: `log/${log}`, body: { log, length, expected, why } })
   }
+  for (const { what, detail } of recoveries) events.push({ type: "node.recovered/1", subject: "node", body: { what, detail: detail.slice(0, 1_024) } })
   const bootId = yield* Disk.use((disk) => disk.bootId).pipe(Effect.provide(Disk.layer(node.directory)))
   events.push({ type: "node.started/1", subject: "node", body: { version, pid: process.pid, bootId } })
   yield* dispatch.record(events)
@@ -193,28 +206,20 @@ const wordOfPeers = async ({ members, swarm, tables, journal, vault }: MeshNode,
   return Math.max(0, ...others.map(({ device }) => tables.receipts.held(device, journal.log())))
 }
 
-const openStore = async (directory: string, now: () => number, notice: MeshNodeOptions["notice"]): Promise<HypercoreStore> => {
-  try {
-    return await HypercoreStore.open(`${directory}/store`)
-  } catch (cause) {
-    const text = cause instanceof Error ? cause.message : String(cause)
-    if (!/corrupt|checksum|bad|missing|no such file|not found|manifest/i.test(text) || /lock/i.test(text)) throw cause
-    const aside = `${directory}/store.damaged-${now()}`
-    notice("warn", `the log store is damaged (${text}); it is kept as ${aside}, and logs are fetched from peers again`)
-    await rename(`${directory}/store`, aside)
-    return await HypercoreStore.open(`${directory}/store`)
-  }
+interface Recovery {
+  readonly what: string
+  readonly detail: string
 }
+type Recovered = (what: string, detail: string) => void
 
-const openTables = async (directory: string, now: () => number, notice: MeshNodeOptions["notice"]): Promise<Tables> => {
+const openTables = async (directory: string, now: () => number, recovered: Recovered): Promise<Tables> => {
   const file = `${directory}/tables.db`
   try {
-    const tables = new Tables(file)
-    return tables
+    return new Tables(file)
   } catch (cause) {
     if (!(cause instanceof TableError) || cause.reason !== "corrupt") throw cause
     const aside = `${file}.damaged-${now()}`
-    notice("warn", `the tables are damaged (${cause.message}); they are kept as ${aside} and rebuilt from the logs`)
+    recovered("tables", `they are damaged (${cause.message}); they are kept as ${aside} and rebuilt from the logs`)
     await rename(file, aside)
     for (const suffix of ["-wal", "-shm"]) await rename(file + suffix, aside + suffix).catch(() => undefined)
     return new Tables(file)

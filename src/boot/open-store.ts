@@ -55,7 +55,7 @@ export const openStore = async ({ directory, own, now, notice }: OpenStoreOption
 
 /** Writes `CURRENT` again when it does not name a manifest that is there, and one is; true when it was written. */
 const nameManifest = async (db: string): Promise<boolean> => {
-  const names = await readdir(db).catch(() => [])
+  const names: ReadonlyArray<string> = await readdir(db).catch(() => [])
   const newest = names.filter((name) => /^MANIFEST-[0-9]{6,}$/.test(name)).sort((a, b) => a.length - b.length || (a < b ? -1 : 1)).at(-1)
   if (newest === undefined) return false
   const named = (await readFile(`${db}/CURRENT`, "utf8").catch(() => "")).trim()

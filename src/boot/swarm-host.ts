@@ -4,6 +4,7 @@ import type { HypercoreStore } from "../events/hypercore-store.ts"
 import type { Journal } from "../events/journal.ts"
 import type { Members } from "../projections/members.ts"
 import type { Runner } from "../projections/runner.ts"
+import { TableError } from "../projections/tables/table-error.ts"
 import type { Tables } from "../projections/tables/tables.ts"
 import type { ReplicatedLog, SwarmHost } from "../swarm/host.ts"
 import type { KeyPair } from "../codec/signature.ts"
@@ -32,6 +33,16 @@ export interface BuiltHost {
 
 export const makeSwarmHost = (options: SwarmHostOptions): BuiltHost => {
   const { tables, members, runner, journal } = options
+  /** The tables may refuse (disk full). What a peer told is told again at the next meeting; the node goes on. */
+  const note = <A>(otherwise: A, write: () => A): A => {
+    try {
+      return write()
+    } catch (cause) {
+      if (!(cause instanceof TableError)) throw cause
+      options.notice("warn", `what a peer told could not be kept: ${cause.message}`)
+      return otherwise
+    }
+  }
   const listeners = new Set<(log: string, length: number) => void>()
   const tell = (log: string, length: number) => {
     for (const listener of listeners) listener(log, length)
@@ -45,11 +56,11 @@ export const makeSwarmHost = (options: SwarmHostOptions): BuiltHost => {
       logs: () => members.logs(),
       operations: () => members.operations().map((operation) => operation.bytes),
       offer: async (operations) => {
-        const taken = tables.transaction(() => operations.filter((bytes) => {
+        const taken = note(0, () => tables.transaction(() => operations.filter((bytes) => {
           const known = members.operations().length
           const result = members.take(bytes, "met")
           return Result.isSuccess(result) && members.operations().length > known
-        }).length)
+        }).length))
         if (taken > 0) {
           members.changed()
           runner.wake()
@@ -66,7 +77,7 @@ export const makeSwarmHost = (options: SwarmHostOptions): BuiltHost => {
       // ReplicatedLog names internals of the pinned Hypercore that our declaration of it leaves out.
       open: async (log): Promise<ReplicatedLog> => options.store.session(log),
       grew: (log, length) => {
-        if (!tables.heads.grew(log, length)) return
+        if (!note(false, () => tables.heads.grew(log, length))) return
         runner.wake(log)
         tell(log, length)
       },
@@ -78,12 +89,12 @@ export const makeSwarmHost = (options: SwarmHostOptions): BuiltHost => {
       ownLogAhead: options.onOwnLogAhead
     },
     receipts: {
-      holds: (device, log, length) => void tables.receipts.holds(device, log, length),
+      holds: (device, log, length) => void note(false, () => tables.receipts.holds(device, log, length)),
       cursor: (device) => tables.receipts.cursor(device),
-      setCursor: (device, id, sequence) => tables.receipts.setCursor(device, id, sequence),
+      setCursor: (device, id, sequence) => note(undefined, () => tables.receipts.setCursor(device, id, sequence)),
       holdings: (device) => tables.receipts.holdings(device),
       touched: (device, carrier, up, remote) => {
-        tables.receipts.touched(device, carrier, up, remote, options.now())
+        note(undefined, () => tables.receipts.touched(device, carrier, up, remote, options.now()))
         options.onTouched(device, carrier, up)
       }
     },
@@ -93,7 +104,7 @@ export const makeSwarmHost = (options: SwarmHostOptions): BuiltHost => {
     host,
     grewOwn: (length) => {
       const log = journal.log()
-      if (tables.heads.grew(log, length)) tell(log, length)
+      if (note(false, () => tables.heads.grew(log, length))) tell(log, length)
     }
   }
 }

@@ -69,6 +69,8 @@ declare module "corestore" {
     constructor(directory: string, options?: { readonly readOnly?: boolean; readonly wait?: boolean; readonly primaryKey?: Buffer; readonly unsafe?: boolean })
     readonly storage: {
       readonly db: { currentWalFile(): Promise<WalFile | null>; flush(): Promise<void> }
+      readonly rocks: { close(options: { readonly force: true }): Promise<void> }
+      close(): Promise<void>
       hasCore(discoveryKey: Buffer): Promise<boolean>
     }
     ready(): Promise<void>

@@ -6,7 +6,7 @@
  * - **Write-ahead files rotate.** RocksDB names a new file when its table fills. The block may stand in the old one, so when the
  *   name changes both files are synced; the old handle was kept open for this.
  * - **Disk full.** RocksDB refuses all writes after a failed one until it is reopened. A failed append marks the store; the next
- *   one reopens it first. Sessions that others hold die with that, so `onReopen` tells them.
+ *   `prepare` reopens it. Sessions that others hold die with that, so `onReopen` tells them.
  * - **Secret keys.** Corestore keeps key pairs in clear in its files. Logs are opened by manifest only and the key pair is handed
  *   to each append.
  */
@@ -65,7 +65,7 @@ export class HypercoreStore {
       await held.#store.ready()
       return held
     } catch (cause) {
-      await held.#store.close().catch(() => undefined)
+      await shut(held.#store)
       throw cause
     }
   }
@@ -97,8 +97,11 @@ export class HypercoreStore {
         for (let block = count; block < core.state.length; block++) if (await core.has(block)) count++
         return count
       },
-      append: async (block, beforePublish) => {
+      prepare: async () => {
         if (this.#broken) await this.reopen()
+        await held.core()
+      },
+      append: async (block, beforePublish) => {
         const core = await held.core()
         const head = () => ({
           length: core.state.length, fork: core.fork, treeHash: toHex(cryptoTree.tree(core.state.roots))
@@ -161,7 +164,7 @@ export class HypercoreStore {
     this.#reopening ??= (async () => {
       try {
         await this.#closeWal()
-        await this.#store.close().catch(() => undefined)
+        await shut(this.#store)
         this.#store = newStore(this.#directory)
         await this.#store.ready()
         this.#broken = false
@@ -175,7 +178,7 @@ export class HypercoreStore {
 
   async close(): Promise<void> {
     await this.#closeWal()
-    await this.#store.close()
+    await shut(this.#store)
   }
 
   /** One log that survives a reopen of the store underneath it. */
@@ -237,6 +240,16 @@ const acquire = <A extends { close(): Promise<void> }>(
     Effect.tryPromise({ try: run, catch: logStoreError("open") }),
     (log) => Effect.promise(() => log.close().catch(() => undefined))
   )
+
+/**
+ * Closes for certain. A Corestore that failed while it opened, or with a core in it that failed, leaves RocksDB open and with it the lock
+ * on the directory, and says nothing.
+ */
+const shut = async (store: Corestore): Promise<void> => {
+  await store.close().catch(() => undefined)
+  await store.storage.close().catch(() => undefined)
+  await store.storage.rocks.close({ force: true }).catch(() => undefined)
+}
 
 const newStore = (directory: string): Corestore => new Corestore(directory, { wait: true })
 

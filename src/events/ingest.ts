@@ -9,7 +9,7 @@
  */
 import { Result } from "effect"
 import type { Envelope } from "../codec/envelope.ts"
-import { frameHeader, frameKey, openFrame, type FramePlace } from "../codec/frame.ts"
+import { frameHeader, frameKey, frameVersion, openFrame, type FramePlace } from "../codec/frame.ts"
 import type { Keyring } from "../vault/keyring.ts"
 import { decodeBody, type EventType } from "./catalogue.ts"
 
@@ -26,6 +26,8 @@ export type IngestedEvent =
 export const ingestBlock = (block: Uint8Array, place: FramePlace, keyring: Keyring): Ingested => {
   const header = frameHeader(block)
   if (Result.isFailure(header)) return { _tag: "Quarantined", why: header.failure.message }
+  // In another version the bytes after it may mean something else, the epoch too.
+  if (header.success.version !== frameVersion) return { _tag: "Quarantined", why: `frame is malformed: version ${header.success.version} is not known here` }
   const epochKey = keyring.key(header.success.epoch)
   if (epochKey === undefined) return { _tag: "Sealed", epoch: header.success.epoch }
   const opened = openFrame(block, place, frameKey(epochKey, place, header.success.nonce))

@@ -220,6 +220,7 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
     const { units, encoded, events } = gather()
     if (units.length === 0) return
     try {
+      await own.prepare()
       await markStart()
       if (await runFree() < reserve) {
         throw new DiskError({ operation: "write", reason: "full", detail: `less than ${Math.round(reserve / 1_048_576)} MiB are free` })

@@ -24,6 +24,8 @@ export interface HeldLog {
 }
 
 export interface OwnLog extends HeldLog {
+  /** Makes the log writable again after an append failed; what `length` says before that may be old. */
+  prepare(): Promise<void>
   /** Length that our signature speaks of here: more than `length()` when blocks are missing, as after a heal that was cut short. */
   signed(): number
   /** Blocks held, also those behind a gap. */

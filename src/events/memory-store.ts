@@ -123,6 +123,7 @@ export class MemoryMachine {
       ...this.#held(key),
       signed: () => log.blocks.length,
       count: async () => log.blocks.length,
+      prepare: async () => undefined,
       append: async (block, beforePublish) => {
         await Promise.resolve()
         if (this.#readonly) throw systemError("EROFS", "read-only file system")

@@ -15,11 +15,18 @@ export const operationsMax = 100_000
 
 export type Source = "log" | "met"
 
+export interface AttachedLog {
+  readonly log: string
+  readonly device: string
+  readonly closedAt: number | undefined
+}
+
 export class Members {
   readonly mesh: string
   readonly #database: Database
   readonly #fold: MembershipFold
   readonly #listeners = new Set<() => void>()
+  #logs: { readonly of: Membership; readonly logs: ReadonlyArray<AttachedLog> } | undefined
 
   constructor(mesh: string, database: Database) {
     this.mesh = mesh
@@ -46,9 +53,12 @@ export class Members {
   }
 
   /** Every log of every device that ever belonged, with the length at which it was closed, if it was. */
-  logs(): ReadonlyArray<{ readonly log: string; readonly device: string; readonly closedAt: number | undefined }> {
-    return [...this.view().members.values()].flatMap((member) =>
-      member.logs.map(({ log, closedAt }) => ({ log, device: member.device, closedAt })))
+  logs(): ReadonlyArray<AttachedLog> {
+    const view = this.view()
+    if (this.#logs?.of !== view) {
+      this.#logs = { of: view, logs: [...view.members.values()].flatMap((member) => member.logs.map(({ log, closedAt }) => ({ log, device: member.device, closedAt }))) }
+    }
+    return this.#logs.logs
   }
 
   /** Device that a log belongs to. */

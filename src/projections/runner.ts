@@ -309,8 +309,10 @@ export class Runner {
             if (event._tag !== "Known") return
             if (operationTypes.has(event.envelope.type)) {
               const taken = members.take(operationOf(event.body), "log")
-              if (Result.isFailure(taken)) faults.push({ log, block, offset, device, why: taken.failure })
-              else operations++
+              if (Result.isFailure(taken)) {
+                faults.push({ log, block, offset, device, why: taken.failure })
+                tables.events.setStatus({ log, block, offset }, "quarantined")
+              } else operations++
             }
             if (event.envelope.type === "checkpoint.made/1") tables.witnesses.add(device, event.body)
           })

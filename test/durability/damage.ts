@@ -7,8 +7,8 @@ export interface Damage {
   readonly name: string
   /** The store's bytes may be gone; else only the mark was touched, and everything must still be there. */
   readonly takesBlocks: boolean
-  /** The store as it was some time ago is needed. */
-  readonly older?: true
+  /** Nothing here knows any more how long the log was. */
+  readonly forgetful?: true
   /** The machine was restarted since, as it is when its disk was replaced. */
   readonly restarted?: true
   /** `directory` holds `store` and `mark`, `earlier` a copy of both as they once were. */
@@ -59,19 +59,19 @@ const writeBack = async (from: string, to: string): Promise<void> => {
 export const damages: ReadonlyArray<Damage> = [
   onFile("a byte of the write-ahead file flips", /\.log$/, flip),
   onFile("a table loses its end", /\.sst$/, cut),
-  { name: "an older copy of the store is put back", takesBlocks: true, older: true, run: async (directory, earlier) => {
+  { name: "an older copy of the store is put back", takesBlocks: true, run: async (directory, earlier) => {
     await rm(`${directory}/store`, { recursive: true })
     await cp(`${earlier}/store`, `${directory}/store`, { recursive: true })
   } },
   onFile("a byte of a table flips", /\.sst$/, flip),
   { name: "a byte of the mark flips", takesBlocks: false, run: (directory, _earlier, below) => flip(`${directory}/mark`, below) },
   onFile("the write-ahead file loses its end", /\.log$/, cut),
-  { name: "an older image of everything is written back", takesBlocks: true, older: true, restarted: true, run: (directory, earlier) => writeBack(earlier, directory) },
+  { name: "an older image of everything is written back", takesBlocks: true, restarted: true, run: (directory, earlier) => writeBack(earlier, directory) },
   onFile("the manifest is gone", /^MANIFEST/, remove),
   { name: "the mark is gone", takesBlocks: false, run: (directory) => rm(`${directory}/mark`) },
   onFile("the write-ahead file is gone", /\.log$/, remove),
   onFile("a table is gone", /\.sst$/, remove),
-  { name: "an older backup of everything is unpacked", takesBlocks: true, older: true, run: async (directory, earlier) => {
+  { name: "an older backup of everything is unpacked", takesBlocks: true, run: async (directory, earlier) => {
     await rm(`${directory}/store`, { recursive: true })
     await rm(`${directory}/mark`)
     await cp(`${earlier}/store`, `${directory}/store`, { recursive: true })
@@ -83,7 +83,12 @@ export const damages: ReadonlyArray<Damage> = [
   { name: "the mark loses its end", takesBlocks: false, run: (directory, _earlier, below) => cut(`${directory}/mark`, below) },
   { name: "the whole store is gone", takesBlocks: true, run: (directory) => rm(`${directory}/store`, { recursive: true }) },
   { name: "the mark against copies in the store is overwritten", takesBlocks: false, run: (directory) => writeFile(`${directory}/store/CORESTORE`, "device/inode=1\n") },
-  onFile("the manifest loses its end", /^MANIFEST/, cut)
+  onFile("the manifest loses its end", /^MANIFEST/, cut),
+  { name: "an older copy of the store is put back, and the mark is gone", takesBlocks: true, forgetful: true, run: async (directory, earlier) => {
+    await rm(`${directory}/store`, { recursive: true })
+    await rm(`${directory}/mark`)
+    await cp(`${earlier}/store`, `${directory}/store`, { recursive: true })
+  } }
 ]
 
 /** Keeps store and mark as they are now. */

@@ -77,7 +77,7 @@ export const openNode = async (home: Home, boot: string, peer: HypercoreStore | 
 
 /**
  * `to` takes a log from `from` up to a length, as the swarm does it: first the tree hashes are compared, and a log with another
- * history is never attached. Throws when the histories differ.
+ * history is never attached. Throws when the histories differ. Less is taken when `from` holds less.
  */
 export const meet = async (from: HypercoreStore, to: HypercoreStore, log: string, length: number): Promise<void> => {
   const [theirs, ours] = [await from.session(log), await to.session(log)]
@@ -86,7 +86,7 @@ export const meet = async (from: HypercoreStore, to: HypercoreStore, log: string
   const both = Math.min(theirs.contiguousLength, ours.contiguousLength)
   if (both > 0 && !(await theirs.treeHash(both)).equals(await ours.treeHash(both))) throw new Error(`two histories of ${both} blocks`)
   const part = join(theirs, ours)
-  const range = ours.download({ start: 0, end: length })
+  const range = ours.download({ start: 0, end: Math.min(length, theirs.contiguousLength) })
   await Promise.race([range.done(), wait(healMsMax)])
   range.destroy()
   await part()

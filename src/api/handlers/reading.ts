@@ -83,7 +83,10 @@ export const eventRow = (mesh: MeshView, row: IndexRow, event: IngestedEvent | u
   const device = mesh.members.deviceOf(row.log) ?? ""
   return {
     address: addressText(row), arrival: row.arrival, type: row.type, at: timeText(row.ms), node: device === "" ? row.log.slice(0, 8) : mesh.members.nameOf(device),
-    device, actor: row.actor, subject: row.subject, known: row.status !== "unknown", summary: summaryOf(event)
+    device, actor: row.actor, subject: row.subject, known: row.status !== "unknown",
+    // What its author says of an event that does not count is not what a person should read first.
+    summary: row.status === "quarantined" && event?._tag === "Known"
+      ? `quarantined: ${mesh.tables.quarantine.why(row.log, row.block, row.offset) ?? "it does not count"}` : summaryOf(event)
   }
 }
 

@@ -65,6 +65,12 @@ export class Quarantine {
     }))
   }
 
+  /** Why the event at this place does not count; undefined when it does, or when the reason was not kept. */
+  why(log: string, block: number, offset: number): string | undefined {
+    const row = this.#database.prepare("SELECT why FROM quarantine WHERE log = ? AND block = ? AND event = ?").get(this.#names.find(log) ?? 0, block, offset)
+    return row === undefined ? undefined : text(row["why"])
+  }
+
   /** All that were found, kept or not. */
   count(): number {
     return this.#kept() + this.#notKept()
