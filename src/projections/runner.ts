@@ -33,8 +33,9 @@ import type { Tables } from "./tables/tables.ts"
 
 /** Blocks read from one log in one go. */
 export const windowBlocksMax = 128
-/** Events folded in one tick. */
-export const tickEventsMax = 4_096
+/** Blocks and events folded in one tick. Large ticks are cheap: documents are changed in bulk, and their states are kept once. */
+export const tickBlocksMax = 256
+export const tickEventsMax = 32_768
 /** Logs kept open for reading. */
 export const openLogsMax = 64
 /** Pause before a failed tick is tried again, milliseconds. */
@@ -84,9 +85,11 @@ export class Runner {
   readonly #options: RunnerOptions
   readonly #pending = new Set<string>()
   readonly #open = new Map<string, HeldLog & { close(): Promise<void> }>()
+  /** Where the next tick begins, ahead of the cursors while a tick is being folded. */
+  readonly #taken = new Map<string, number>()
   readonly #waiters = new Map<string, Array<{ readonly length: number; readonly done: () => void }>>()
   readonly #listeners = new Set<(notice: FoldNotice) => void>()
-  #idleWaiters: Array<() => void> = []
+  readonly #idleWaiters: Array<() => void> = []
   #running = false
   #stopped = false
   #fault: string | undefined
@@ -154,25 +157,48 @@ export class Runner {
   async #run(): Promise<void> {
     this.#running = true
     try {
-      while (!this.#stopped) {
+      let tick = await this.#next()
+      while (tick !== undefined && !this.#stopped) {
+        // The next tick is read and opened here while the worker is busy with this one.
+        const folding = this.#fold(tick)
+        folding.catch(() => undefined)
+        const following = await this.#next()
         try {
-          const tick = await this.#take()
-          if (tick === undefined) break
-          await this.#fold(tick)
+          await folding
           this.#fault = undefined
+          tick = following ?? await this.#next()
         } catch (cause) {
-          this.#fault = cause instanceof Error ? cause.message : String(cause)
-          this.#options.notice("warn", `folding is held up: ${this.#fault}`)
-          await new Promise((resolve) => setTimeout(resolve, retryMs))
-          for (const log of this.#knownLogs()) this.#pending.add(log)
+          await this.#heldUp(cause)
+          tick = await this.#next()
         }
       }
     } finally {
       this.#running = false
-      const waiting = this.#idleWaiters
-      this.#idleWaiters = []
-      for (const done of waiting) done()
+      // A wake that came between the last look and here would be lost otherwise.
+      if (this.#pending.size > 0 && !this.#stopped) void this.#run()
+      else for (const done of this.#idleWaiters.splice(0)) done()
     }
+  }
+
+  /** The next tick; what keeps it from being taken is waited out. */
+  async #next(): Promise<Tick | undefined> {
+    while (!this.#stopped) {
+      try {
+        return await this.#take()
+      } catch (cause) {
+        await this.#heldUp(cause)
+      }
+    }
+    return undefined
+  }
+
+  /** A pause, and everything that is not folded is taken again. */
+  async #heldUp(cause: unknown): Promise<void> {
+    this.#fault = cause instanceof Error ? cause.message : String(cause)
+    this.#options.notice("warn", `folding is held up: ${this.#fault}`)
+    this.#taken.clear()
+    await new Promise((resolve) => setTimeout(resolve, retryMs))
+    for (const log of this.#knownLogs()) this.#pending.add(log)
   }
 
   #knownLogs(): ReadonlyArray<string> {
@@ -194,27 +220,24 @@ export class Runner {
   async #take(): Promise<Tick | undefined> {
     const blocks: Array<Taken> = []
     const cursors = new Map<string, number>()
-    const closed = new Map(this.#options.members.logs().map(({ log, closedAt }) => [log, closedAt]))
     let events = 0
     for (const log of [...this.#pending]) {
       const device = this.#device(log)
-      const from = this.#options.tables.cursors.folded(log)
+      const from = Math.max(this.#taken.get(log) ?? 0, this.#options.tables.cursors.folded(log))
       const length = this.#length(log)
       if (device === undefined || from >= length) {
         this.#pending.delete(log)
         continue
       }
-      if (events >= tickEventsMax) break
+      if (events >= tickEventsMax || blocks.length >= tickBlocksMax) break
       const to = Math.min(length, from + windowBlocksMax)
       const read = await this.#read(log, from, to)
       for (const { block, bytes } of read) {
-        const limit = closed.get(log)
-        const taken: Taken = limit !== undefined && block >= limit
-          ? { log, device, block, epoch: 0, events: [], why: `the log was closed at ${limit} blocks` }
-          : this.#ingest(log, device, block, bytes)
+        const taken = this.#ingest(log, device, block, bytes)
         blocks.push(taken)
         events += taken.events.length
         cursors.set(log, block + 1)
+        this.#taken.set(log, block + 1)
         if (events >= tickEventsMax) break
       }
       if (read.length === 0) this.#pending.delete(log)
@@ -263,7 +286,12 @@ export class Runner {
     const { tables, members, worker } = this.#options
     const changes = new Map<DocId, Array<LoggedChange>>()
     const faults: Array<{ readonly log: string; readonly block: number; readonly offset: number | undefined; readonly device: string; readonly why: string }> = []
-    for (const { log, device, block, events, why } of tick.blocks) {
+    const closed = new Map(members.logs().map(({ log, closedAt }) => [log, closedAt]))
+    const blocks = tick.blocks.map((taken): Taken => {
+      const limit = closed.get(taken.log)
+      return limit === undefined || taken.block < limit ? taken : { ...taken, events: [], why: `the log was closed at ${limit} blocks` }
+    })
+    for (const { log, device, block, events, why } of blocks) {
       if (why !== undefined) faults.push({ log, block, offset: undefined, device, why })
       events.forEach((event, offset) => {
         if (event._tag === "Quarantined") faults.push({ log, block, offset, device, why: event.why })
@@ -296,7 +324,7 @@ export class Runner {
     const wrong = new Set(faults.map((fault) => `${fault.log}/${fault.block}.${fault.offset ?? -1}`))
     try {
       tables.transaction(() => {
-        const rows = tick.blocks.flatMap(({ log, block, events }) => events.map((event, offset) => ({
+        const rows = blocks.flatMap(({ log, block, events }) => events.map((event, offset) => ({
           log, block, offset, type: event.envelope.type, ms: event.envelope.at.ms, count: event.envelope.at.count, actor: event.envelope.actor,
           subject: event.envelope.subject, status: statusOf(event, wrong.has(`${log}/${block}.${offset}`)),
           ...(log === own && event.envelope.command !== "" ? { command: event.envelope.command } : {})
@@ -304,7 +332,7 @@ export class Runner {
         const arrivals = tables.events.add(rows)
         first = arrivals[0] ?? 0
         last = arrivals.at(-1) ?? 0
-        for (const { log, block, device, events } of tick.blocks) {
+        for (const { log, block, device, events } of blocks) {
           events.forEach((event, offset) => {
             if (event._tag !== "Known") return
             if (operationTypes.has(event.envelope.type)) {

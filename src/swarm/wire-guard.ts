@@ -1,6 +1,6 @@
 /**
  * What a Hypercore channel may claim. Hypercore 11.37 believes the numbers of a peer: a `range` of 2^32 blocks, 12 bytes long, makes it
- * fill bitfields until memory or patience ends (measured: the process stands still). A member may be hostile, so every block number and length is
+ * fill bitfields until memory or patience ends (measured: the process stands still), and an upgrade by 0 blocks makes it throw where nothing catches. A member may be hostile, so every block number and length is
  * bounded before Hypercore sees it.
  */
 import { Malformed } from "../codec/malformed.ts"
@@ -19,6 +19,9 @@ export const checkClaims = (message: unknown): void => {
     return
   }
   for (const [name, value] of Object.entries(message)) {
+    if (name === "upgrade" && typeof value === "object" && value !== null && "length" in value && value.length === 0) {
+      throw new Malformed({ what: "a Hypercore message", why: "an upgrade by 0 blocks" })
+    }
     if (typeof value === "object") checkClaims(value)
     else if (typeof value === "number" && value > limitOf(name)) throw claim(name, value, limitOf(name))
   }
