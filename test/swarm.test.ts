@@ -216,6 +216,18 @@ t.test("another history of a log is noticed before it is attached, and kept out"
   await until("the honest history goes on", () => host("b").lengthOf(host("a").ownLog) === 11)
 })
 
+t.test("two histories of equal length are noticed between third parties", async (t) => {
+  const { host, swarms } = await world(t, all("b", "c"), { auditDelayMs: 50 })
+  const writer = keysOf("w")
+  for (const name of ["b", "c"]) {
+    await host(name).membership.offer([admission("w")])
+    await host(name).append(blocks(5, name), writer)
+  }
+  await Promise.all(swarms.map((each) => each.start()))
+  await until("b and c notice", () => host("b").divergedSeen.length > 0 && host("c").divergedSeen.length > 0)
+  t.match(host("b").divergedSeen, [{ log: logKeyOf(writer), device: deviceOf("c"), detail: "another history at length 5" }])
+})
+
 t.test("a limit on bytes a second is kept", async (t) => {
   const { host, swarm, swarms } = await world(t, all("a", "b"), { replication: { ...options.replication, downBytesPerSecondMax: 400_000 } })
   await host("a").append(Array.from({ length: 60 }, () => Buffer.alloc(10_000, 1)))

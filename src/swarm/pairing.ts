@@ -171,6 +171,40 @@ export const requestPairing = (
   wire.send(request, build(connection))
 })
 
+export interface PairingAttempt {
+  readonly onConnection: (connection: Connection, mux: GuardedMux) => void
+  /** The first final answer; the last other one, or `undefined`, when the time is over. */
+  readonly found: Promise<Redeemed | undefined>
+}
+
+/** Asks whoever is met, one after the other, so that a single-use invite is redeemed once. */
+export const attemptPairing = (options: PairingOptions, build: (connection: Connection) => Uint8Array, timeoutMs: number): PairingAttempt => {
+  let last: Redeemed | undefined
+  let over = false
+  let turn: Promise<void> = Promise.resolve()
+  let resolveFound: (found: Redeemed | undefined) => void = () => undefined
+  const found = new Promise<Redeemed | undefined>((resolve) => { resolveFound = resolve })
+  const finish = (answer: Redeemed | undefined): void => {
+    over = true
+    clearTimeout(timer)
+    resolveFound(answer)
+  }
+  const timer = setTimeout(() => finish(last), timeoutMs)
+  return {
+    found,
+    onConnection: (connection, mux) => {
+      turn = turn.then(async () => {
+        const answer = over ? undefined : await requestPairing(connection, mux, options, build)
+        connection.destroy()
+        if (answer === undefined || over) return
+        last = answer
+        // A member that has not heard of the invite yet is no verdict: another may have.
+        if ("accepted" in answer || answer.refused !== "unknown" && answer.refused !== "busy") finish(answer)
+      })
+    }
+  }
+}
+
 const encodeAnswer = (redeemed: Redeemed): Uint8Array => "accepted" in redeemed
   ? new Writer().byte(1).bytes(redeemed.accepted).take()
   : new Writer().byte(0).uint(pairingRefusals.indexOf(redeemed.refused)).text(redeemed.detail.slice(0, 200)).take()

@@ -9,6 +9,7 @@
  */
 import { shortKey } from "../codec/bytes.ts"
 import { hashParts } from "../codec/hash.ts"
+import { auditSome, compareHistory, type Histories } from "./audit.ts"
 import type { Carrier, CarrierStatus, Connection } from "./carrier.ts"
 import { headsDefaults, type HeadsOptions } from "./heads.ts"
 import type { SwarmHost } from "./host.ts"
@@ -16,7 +17,7 @@ import { replicationDefaults, type ReplicationOptions } from "./limits.ts"
 import { discoveryKeyOf, makeLinks, type Links, type ServedRoom } from "./links.ts"
 import { openMux, type GuardedMux } from "./mux.ts"
 import {
-  makeWrongInvites, pairingDefaults, requestPairing, servePairing, type PairingOptions, type Redeem, type Redeemed
+  attemptPairing, makeWrongInvites, pairingDefaults, servePairing, type PairingOptions, type Redeem, type Redeemed
 } from "./pairing.ts"
 import { makeReplication, type PeerState, type Replication } from "./replication.ts"
 import { sessionDefaults, startSession, type Session, type SessionOptions } from "./session.ts"
@@ -33,6 +34,9 @@ export interface SwarmOptions {
   readonly perDeviceMax?: number
   /** Members dialled beside the topic. */
   readonly dialMax?: number
+  /** Logs compared by tree hash with each peer, and how long after it told its heads. */
+  readonly auditLogsMax?: number
+  readonly auditDelayMs?: number
   /** Where a member was last met, for the carriers that can use it. */
   readonly hint?: (device: string) => string | undefined
   /** Redeems an invite that this node issued or knows; without it nobody can pair here. */
@@ -88,6 +92,7 @@ interface Open {
   readonly links: Links
   readonly since: number
   state: PeerState | undefined
+  audit: NodeJS.Timeout | undefined
 }
 
 export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Carrier>, options: SwarmOptions): Swarm => {
@@ -158,17 +163,18 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
         onPace: (serving, bytesPerSecond) => {
           if (entry.state !== undefined) replication?.setPace(entry.state, serving, bytesPerSecond)
         },
-        onCaughtUp: () => compareOwn(entry),
+        onCaughtUp: () => compare(entry),
         treeHash: (log, length) => treeHash(links, log, length)
       }
     })
-    const entry: Open = { session, links, since: options.now(), state: undefined }
+    const entry: Open = { session, links, since: options.now(), state: undefined, audit: undefined }
     open.add(entry)
     void pairing?.done.then(() => setTimeout(() => {
       if (session.phase() === "hello") session.end(undefined, "the pairing is over")
     }, sessionOptions.farewellMs))
     void session.ended.then(async () => {
       open.delete(entry)
+      clearTimeout(entry.audit)
       pairing?.end()
       if (entry.state !== undefined) {
         replication?.remove(entry.state)
@@ -198,16 +204,20 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
     for (const { log, length } of host.receipts.holdings(session.device)) if (logs.has(log)) replication.offer(state, log, length)
   }
 
-  /** Our own log is the one whose rewriting would hurt most: compared with every peer that holds some of it, as soon as it told its heads. */
-  const compareOwn = (entry: Open): void => {
+  /**
+   * Our own log is the one whose rewriting would hurt most: compared with every peer that holds some of it, as soon as it told its heads.
+   * A few others are compared later, when catching up is over.
+   */
+  const compare = (entry: Open): void => {
+    const { heads, device } = entry.session
+    const histories: Histories = { device, ours: (log, length) => treeHash(entry.links, log, length), theirs: heads.probe }
+    const ourLength = (log: string): number => replication?.ourLength(log) ?? 0
     const own = host.logs.own()
-    const held = host.receipts.holdings(entry.session.device).find(({ log }) => log === own)?.length ?? 0
-    const ours = replication?.ourLength(own) ?? 0
-    if (held === 0 || held > ours) return
-    void Promise.all([entry.session.heads.probe(own, held), treeHash(entry.links, own, held)]).then(([theirs, mine]) => {
-      if (theirs === undefined || mine === undefined || Buffer.compare(theirs, mine) === 0) return
-      host.logs.diverged(own, entry.session.device, `it holds another history of our log at length ${held}`)
-    }).catch(() => undefined)
+    const held = host.receipts.holdings(device).find(({ log }) => log === own)?.length ?? 0
+    if (held > 0 && held <= ourLength(own)) void compareHistory(host, histories, own, held).catch(() => undefined)
+    entry.audit = setTimeout(() => {
+      void auditSome(host, histories, options.auditLogsMax ?? 8, ourLength).catch(() => undefined)
+    }, options.auditDelayMs ?? 10_000)
   }
 
   /** Kept open for a moment: a probe is mostly followed by a download. */
@@ -363,28 +373,10 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
       if (candidate !== undefined) return { refused: "busy", detail: "another invite is being redeemed here" }
       const topic = pairingTopic(key)
       try {
-        return await new Promise<Redeemed | undefined>((resolve) => {
-          let last: Redeemed | undefined
-          let turn: Promise<void> = Promise.resolve()
-          let over = false
-          const finish = (found: Redeemed | undefined): void => {
-            over = true
-            clearTimeout(timer)
-            resolve(found)
-          }
-          const timer = setTimeout(() => finish(last), timeoutMs)
-          candidate = (connection, mux) => {
-            turn = turn.then(async () => {
-              const found = over ? undefined : await requestPairing(connection, mux, pairingOptions, build)
-              connection.destroy()
-              if (found === undefined) return
-              last = found
-              // A member that has not heard of the invite yet is no verdict: another may have.
-              if ("accepted" in found || found.refused !== "unknown" && found.refused !== "busy") finish(found)
-            })
-          }
-          joinAll(topic).catch((fault: unknown) => host.notice("warn", `the invite's topic could not be joined: ${String(fault)}`))
-        })
+        const attempt = attemptPairing(pairingOptions, build, timeoutMs)
+        candidate = attempt.onConnection
+        joinAll(topic).catch((fault: unknown) => host.notice("warn", `the invite's topic could not be joined: ${String(fault)}`))
+        return await attempt.found
       } finally {
         candidate = undefined
         await leaveAll(topic).catch(() => undefined)

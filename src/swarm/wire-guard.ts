@@ -1,7 +1,7 @@
 /**
- * What a Hypercore channel may claim. Hypercore 11.37 believes the numbers of a peer: a `range` of 2^32 blocks, 12 bytes long, makes it
- * fill bitfields until memory or patience ends (measured: the process stands still), and an upgrade by 0 blocks makes it throw where nothing catches. A member may be hostile, so every block number and length is
- * bounded before Hypercore sees it.
+ * What a Hypercore channel may claim. Hypercore 11.37 believes a peer's numbers: a `range` of 2^32 blocks, 12 bytes long, makes it fill bitfields
+ * until memory or patience ends (measured: the process stands still), and an upgrade by 0 blocks makes it throw where nothing catches. A member
+ * may be hostile, so every block number and length is bounded before Hypercore sees it.
  */
 import { Malformed } from "../codec/malformed.ts"
 
