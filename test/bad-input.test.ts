@@ -37,9 +37,9 @@ t.test("each mistake is named with what was expected, and nothing is written", a
     { argv: ["config"], code: 2, says: /config needs a verb/ },
     { argv: ["status", "--jsn"], code: 2, says: /no flag --jsn; did you mean --json\?/ },
     { argv: ["config", "set", "log.level", "warn", "--lyaer", "mesh"], code: 2, says: /did you mean --layer\?/ },
-    { argv: ["config", "set"], code: 2, says: /path/ },
+    { argv: ["config", "set"], code: 2, says: /PATH is missing: a setting/ },
     { argv: ["config", "get", "network.prt"], code: 4, says: /there is no setting network\.prt; did you mean network\.port/ },
-    { argv: ["config", "set", "network.prt", "1"], code: 2, says: /network\.prt.*did you mean network\.port/ },
+    { argv: ["config", "set", "network.prt", "1"], code: 4, says: /network\.prt.*did you mean network\.port/ },
     { argv: ["config", "explain", "netwrk.port"], code: 4, says: /did you mean network\.port/ },
     { argv: ["config", "get", "network"], code: 4, says: /network is a group, not a setting/ },
     { argv: ["event", "list", "--type", "confg.changed/1"], code: 4, says: /confg\.changed\/1; did you mean config\.changed\/1/ },
@@ -70,11 +70,11 @@ t.test("each mistake is named with what was expected, and nothing is written", a
     { argv: ["config", "set", "network.lan", "perhaps"], code: 2, says: /network\.lan: expected/ },
     { argv: ["config", "set", "network.bootstrap", "nowhere"], code: 2, says: /network\.bootstrap/ },
     { argv: ["config", "set", "network.port", "4077", "--layer", "mesh"], code: 2, says: /cannot be set for the whole mesh: only for a node/ },
-    { argv: ["config", "set", "log.level", "warn", "--layer", "planet"], code: 2, says: /layer: expected/, path: "layer" },
+    { argv: ["config", "set", "log.level", "warn", "--layer", "planet"], code: 2, says: /layer: expected/, path: "--layer" },
     { argv: ["config", "set", "user.__proto__.x", "1"], code: 2, says: /__proto__/ },
     { argv: ["config", "set", "log.files.max", "100", "--as", "somebody"], code: 2, says: /the actor must be device, agent:NAME or person:NAME/ },
     { argv: ["config", "apply", at("wrong.yaml")], code: 2, says: /network\.port: expected a whole number/ },
-    { argv: ["config", "apply", at("torn.json")], code: 2, says: /JSON|json/ },
+    { argv: ["config", "apply", at("torn.json")], code: 2, says: /line 1: log: expected a value, found the end of the text; nothing was written/ },
     { argv: ["config", "apply", at("list.toml")], code: 2, says: /log/ },
     { argv: ["config", "apply", at("binary.yaml")], code: 2, says: /is not UTF-8 text/ },
     { argv: ["config", "apply", at("nowhere.yaml")], code: 4, says: /there is no file/ },
@@ -125,7 +125,7 @@ t.test("invites that were used, have expired or were withdrawn say which, and no
   const [once, gone] = [await host.ask("invite.create"), await host.ask("invite.create")]
   await first.ask("join", [once.invite])
   await host.ask("invite.revoke", [gone.id])
-  // The candidate's own clock does not decide: the host runs ahead by two days after it made a short invite.
+  // The candidate's own clock does not decide: the host runs ahead by two hours after it made a short invite.
   const short = await host.ask("invite.create", ["--expires", "1m"])
   const refusals = [[used, once.invite, /used/], [withdrawn, gone.invite, /withdrawn/]] as const
   for (const [guest, invite, says] of refusals) {
@@ -135,7 +135,7 @@ t.test("invites that were used, have expired or were withdrawn say which, and no
     t.match(await guest.ask("event.list", ["--type", "command.refused/1"]), [{ summary: /^join refused: / }])
   }
   await host.stop()
-  await host.start({ node: ["--import", new URL("./shifted-clock.ts", import.meta.url).pathname], env: { KOS_TEST_CLOCK_MS: String(2 * 86_400_000) } })
+  await host.start({ node: ["--import", new URL("./shifted-clock.ts", import.meta.url).pathname], env: { KOS_TEST_CLOCK_MS: String(2 * 3_600_000) } })
   const problem = await late.refused(["join", short.invite, "--timeout", "20"])
   t.match(problem, { code: 5, kind: "denied", detail: /expired/ })
   t.equal((await late.ask("mesh.show")).members.length, 1)
@@ -176,7 +176,7 @@ t.test("a secret is refused with a word about the vault and stands nowhere", asy
   writeFileSync(secretFile, `name: watcher\ncommand: [run]\nenvironment:\n  TOKEN: ${token}\n`)
   const tries: ReadonlyArray<readonly [ReadonlyArray<string>, string?]> = [
     [["config", "set", "user.mail.token", token]], [["config", "set", "secrets.mail", password]], [["config", "set", "user.mail.password", password]],
-    [["memory", "add", "notes/keys", key]], [["memory", "add", "notes/keys", "--field", `password=${password}`]], [["agent", "apply", secretFile]],
+    [["memory", "add", "notes/keys"], key], [["memory", "add", "notes/keys", "--field", `password=${password}`]], [["agent", "apply", secretFile]],
     [["config", "set", "user.key", "-"], key]
   ]
   for (const [argv, stdin] of tries) {

@@ -61,6 +61,7 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
   const settings = new SettingsView(context.env, flagsOf(input))
   const log = new NodeLog(`${home}/logs`, limitsOf(settings), now)
   const notice = (level: Level, text: string, detail?: Readonly<Record<string, unknown>>) => log.write(level, text, detail)
+  yield* surviveStrays(notice)
   const opened = yield* promise(() => openHome(home, input.name, now))
   const { vault, mesh, created } = yield* Effect.fromResult(opened)
   let hints: Hints = yield* promise(() => readHints(vault.meshDirectory(mesh)))
@@ -166,6 +167,30 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
   }))
   return yield* Effect.never
 })
+
+/** Stray exceptions within a minute after which the daemon gives up. */
+const straysMax = 5
+
+/**
+ * Libraries below throw outside every handler when a peer sends them what they did not expect. What is on disk stays consistent by
+ * itself, so one such exception is told and outlived; many of them mean that something is broken, and the service starts anew.
+ */
+const surviveStrays = (notice: (level: Level, text: string, detail?: Readonly<Record<string, unknown>>) => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(Effect.sync(() => {
+    let strays: ReadonlyArray<number> = []
+    const onStray = (cause: unknown) => {
+      const moment = performance.now()
+      strays = [...strays.filter((at) => moment - at < 60_000), moment]
+      notice("error", "an exception that nobody expected", { cause: cause instanceof Error ? cause.stack ?? cause.message : String(cause), withinOneMinute: strays.length })
+      if (strays.length > straysMax) process.exit(1)
+    }
+    process.on("uncaughtException", onStray)
+    process.on("unhandledRejection", onStray)
+    return onStray
+  }), (onStray) => Effect.sync(() => {
+    process.off("uncaughtException", onStray)
+    process.off("unhandledRejection", onStray)
+  })).pipe(Effect.asVoid)
 
 /** Settings follow their documents; the log's limits and the mode take effect at once, other network settings by reconnecting. */
 const followSettings = (

@@ -72,6 +72,8 @@ export const enter = (
   const request = encodePairingRequest({ invite: inviteKey(invite), log, name: node.members.nameOf(node.vault.deviceId), proof: proveInvite(invite, node.vault.deviceId, log) })
   const found = yield* Effect.promise(() => meet(node, invite, request, timeoutMs, makeCarriers, now))
   if (found === undefined) {
+    // Not decided by the clock: nobody was there to decide, and this is the likely reason.
+    if (now() >= invite.expiresMs) return yield* denied(`the invite to ${invite.meshName} has expired by this node's clock, and nobody who could redeem it was met`, "ask for a new invite")
     return yield* new Refusal({ kind: "timeout", detail: `nobody who could redeem the invite to ${invite.meshName} was met within ${Math.round(timeoutMs / 1_000)} seconds`, hint: "see that the node that made the invite runs and can be reached" })
   }
   if ("refused" in found) return yield* denied(found.detail === "" ? `the invite was refused: ${found.refused}` : found.detail)

@@ -153,7 +153,7 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   const opened: MeshNode = { ...early, report }
   node = opened
   // Growths that a power cut took would otherwise be numbered again, and peers would miss them.
-  if (report.lastRun?.unclean === true) tables.heads.renewSequence()
+  if (report.lastRun?.unclean === true || report.succession !== undefined) tables.heads.renewSequence()
   journal.begin()
   yield* Effect.addFinalizer((exit) => dispatch.record([{
     type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "went into another mesh" : Cause.hasInterruptsOnly(exit.cause) ? "asked to stop" : "a fault" }

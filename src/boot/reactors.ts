@@ -7,7 +7,8 @@
  * - *Peers*: who came and who went, gathered for half a minute.
  * - *Health*: a measurement at each interval.
  * - *Snapshots*: a document with many changes since its last save is saved anew.
- * - *Invites*: the carriers look out for candidates while an invite of this node is open.
+ * - *Invites*: the carriers look out for candidates while an invite of this node is open, and for a day after, so that whoever comes with
+ *   a used, expired or withdrawn one is told which.
  */
 import { Effect, type Scope } from "effect"
 import { toHex } from "../codec/bytes.ts"
@@ -24,6 +25,9 @@ export const checkpointLogsMax = 1_000
 /** Documents that wait to be saved; more are found again by their next change. */
 export const snapshotsWaitingMax = 10_000
 const peersEveryMs = 30_000
+/** Invites that are good no more and still answered, the newest of them, and how long after their end by the clock, milliseconds. */
+export const endedInvitesMax = 16
+const endedInvitesMs = 24 * 3_600_000
 
 export interface ReactorOptions {
   readonly node: MeshNode
@@ -164,18 +168,19 @@ const keepWindow = ({ node, settings, now, pausedByHand }: ReactorOptions): void
 
 const keepInvites = async ({ node, now, notice }: ReactorOptions, opened: Set<string>): Promise<void> => {
   try {
-    for (const record of node.members.view().invites.values()) {
-      if (record.by !== node.vault.deviceId) continue
-      const key = Buffer.from(record.invite, "hex")
-      const open = !record.withdrawn && record.used < record.uses && now() < record.expiresMs
-      if (open === opened.has(record.invite)) continue
-      if (open) {
-        opened.add(record.invite)
-        await node.swarm.openInvite(key)
-      } else {
-        opened.delete(record.invite)
-        await node.swarm.closeInvite(key)
-      }
+    const mine = [...node.members.view().invites.values()].filter(({ by }) => by === node.vault.deviceId).toSorted((a, b) => b.issuedMs - a.issuedMs)
+    const isGood = (record: (typeof mine)[number]) => !record.withdrawn && record.used < record.uses && now() < record.expiresMs
+    const ended = mine.filter((record) => !isGood(record) && now() < record.expiresMs + endedInvitesMs).slice(0, endedInvitesMax)
+    const wanted = new Set([...mine.filter(isGood), ...ended].map(({ invite }) => invite))
+    for (const invite of [...opened]) {
+      if (wanted.has(invite)) continue
+      opened.delete(invite)
+      await node.swarm.closeInvite(Buffer.from(invite, "hex"))
+    }
+    for (const invite of wanted) {
+      if (opened.has(invite)) continue
+      opened.add(invite)
+      await node.swarm.openInvite(Buffer.from(invite, "hex"))
     }
   } catch (cause) {
     notice("warn", "an invite's topic could not be joined or left", { cause: cause instanceof Error ? cause.message : String(cause) })

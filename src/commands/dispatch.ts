@@ -112,6 +112,12 @@ export class Dispatch {
     return this.#locks.with([lockOf(doc)], work)
   }
 
+  /** Notes that a command was refused before it came here; does nothing when it did come and the log says so. */
+  refuse(name: string, asker: Asker, refusal: Refusal): Effect.Effect<void> {
+    return Effect.suspend(() => !isUuidv7(asker.command) || this.#underway.has(asker.command) || this.#options.tables.events.byCommand(asker.command) !== undefined
+      ? Effect.void : this.#refused(name, asker, refusal))
+  }
+
   /** Events of the node itself, which no command asked for: started, stopped, peers, checkpoints. */
   record(events: ReadonlyArray<Wanted>, actor = "device"): Effect.Effect<Done, Refusal> {
     return this.#commit({ command: "", actor }, "recorded", events)

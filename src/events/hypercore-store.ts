@@ -209,15 +209,14 @@ export class HypercoreStore {
     return { log, core: current, now: () => core, close: () => core.close() }
   }
 
+  /** Syncs the write-ahead file that holds what was just written: the known one, and the present one when it is another by now. */
   async #sync(): Promise<void> {
-    const wal = await this.#store.storage.db.currentWalFile()
+    const [wal] = await Promise.all([this.#store.storage.db.currentWalFile(), this.#wal?.file.datasync()])
     const path = wal === null ? undefined : `${this.#directory}/db${wal.path}`
-    if (this.#wal !== undefined && this.#wal.path !== path) {
-      await this.#wal.file.datasync()
-      await this.#closeWal()
-    }
+    if (this.#wal !== undefined && this.#wal.path === path) return
+    await this.#closeWal()
     if (path === undefined) return this.#store.storage.db.flush()
-    this.#wal ??= { path, file: await open(path, "r+") }
+    this.#wal = { path, file: await open(path, "r+") }
     await this.#wal.file.datasync()
   }
 

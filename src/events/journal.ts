@@ -21,7 +21,7 @@
  * - *The append failed* (disk full): the units in the frame are refused with the reason. The block may have been written all the
  *   same without being published; the next append goes after it.
  */
-import { Context, Deferred, Effect, Layer, Result, Schema, Scope } from "effect"
+import { Context, Effect, Layer, Result, Schema, Scope } from "effect"
 import type { Address } from "../codec/address.ts"
 import { receive, type Stamp, stampZero, tick } from "../codec/clock.ts"
 import type { Envelope } from "../codec/envelope.ts"
@@ -67,6 +67,10 @@ export const lingerMsMax = 200
 /** Appends are refused while less is free, so that there is room to recover in, bytes. */
 export const diskReserveBytes = Context.Reference<number>("kos/events/diskReserveBytes", { defaultValue: () => 16 * 1024 * 1024 })
 
+/** How old and how outdated by our own writing the known free space may be, milliseconds and bytes. */
+const spaceAskedMsMax = 250
+const spaceWrittenMax = 1024 * 1024
+
 /** What `open` found. Everything but `new` and `healthy` must be dealt with before `begin`. */
 export type Finding =
   | { readonly _tag: "New" }
@@ -95,7 +99,7 @@ export interface LastRun {
 interface Unit {
   readonly drafts: ReadonlyArray<Draft>
   readonly durable: boolean
-  readonly done: Deferred.Deferred<Appended, JournalError>
+  readonly answer: (answer: Effect.Effect<Appended, JournalError>) => void
 }
 
 export class Journal extends Context.Service<Journal, {
@@ -142,7 +146,16 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
   let clockRead = false
   let marked = false
 
-  const runFree = () => Effect.runPromise(disk.free)
+  /** Asking the file system costs as much as a sync: once a quarter second, and sooner when much was written since. */
+  const space = { free: 0, askedMs: Number.NEGATIVE_INFINITY, written: 0 }
+  const free = async () => {
+    if (now() - space.askedMs > spaceAskedMsMax || now() < space.askedMs || space.written > spaceWrittenMax || space.free - space.written < reserve) {
+      space.free = await Effect.runPromise(disk.free)
+      space.askedMs = now()
+      space.written = 0
+    }
+    return space.free - space.written
+  }
   const markOf = (head: Head, dirty: boolean): Omit<Mark, "turn"> =>
     ({ log: own.key, ...head, dirty, bootId, place, pid: process.pid })
 
@@ -200,7 +213,7 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
       if (tooLarge) {
         clock = before
         queue.shift()
-        Deferred.doneUnsafe(unit.done, Effect.fail(new JournalError({ reason: "too-large", detail: `the events are larger than ${eventBytesMax} bytes` })))
+        unit.answer(Effect.fail(new JournalError({ reason: "too-large", detail: `the events are larger than ${eventBytesMax} bytes` })))
         continue
       }
       if (units.length > 0 && bytes + size > frameGatherBytesMax) {
@@ -222,7 +235,7 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
     try {
       await own.prepare()
       await markStart()
-      if (await runFree() < reserve) {
+      if (await free() < reserve) {
         throw new DiskError({ operation: "write", reason: "full", detail: `less than ${Math.round(reserve / 1_048_576)} MiB are free` })
       }
       const ring = keyring()
@@ -230,17 +243,18 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
       if (key === undefined) throw new Error(`the key of epoch ${ring.current} is not held`)
       const block = own.length()
       const frame = sealFrame(encoded, { log: own.key, block }, ring.current, key, random(nonceBytes))
+      space.written += frame.byteLength
       const head = await own.append(frame, (head) => marks.write(markOf(head, true)))
       if (head.length !== block + 1) throw new Error(`the log grew to ${head.length} while block ${block} was written`)
       let offset = 0
       units.forEach((unit, i) => {
         const stamped = events[i] ?? []
-        Deferred.doneUnsafe(unit.done, Effect.succeed({ log: own.key, block, offset, events: stamped }))
+        unit.answer(Effect.succeed({ log: own.key, block, offset, events: stamped }))
         offset += stamped.length
       })
     } catch (cause) {
       const error = journalError(cause)
-      for (const unit of units) Deferred.doneUnsafe(unit.done, Effect.fail(error))
+      for (const unit of units) unit.answer(Effect.fail(error))
     }
   }
 
@@ -271,15 +285,20 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
     })
   }
 
-  const append = Effect.fn("Journal.append")(function*(drafts: ReadonlyArray<Draft>) {
-    if (state === "stopped") return yield* new JournalError({ reason: "closed", detail: "the node is stopping" })
-    if (queue.length >= queueUnitsMax) return yield* new JournalError({ reason: "busy", detail: `${queueUnitsMax} commands wait for the log` })
-    if (drafts.length === 0 || drafts.length > frameEventsMax) return yield* new JournalError({ reason: "too-large", detail: `${drafts.length} events in one command` })
-    const done = Deferred.makeUnsafe<Appended, JournalError>()
+  const refused = (drafts: ReadonlyArray<Draft>): JournalError | undefined => {
+    if (state === "stopped") return new JournalError({ reason: "closed", detail: "the node is stopping" })
+    if (queue.length >= queueUnitsMax) return new JournalError({ reason: "busy", detail: `${queueUnitsMax} commands wait for the log` })
+    if (drafts.length === 0 || drafts.length > frameEventsMax) return new JournalError({ reason: "too-large", detail: `${drafts.length} events in one command` })
+    return undefined
+  }
+
+  // A callback and no generator: this runs for every command, and a unit that was taken up is written whatever becomes of its caller.
+  const append = (drafts: ReadonlyArray<Draft>): Effect.Effect<Appended, JournalError> => Effect.callback((answer) => {
+    const error = refused(drafts)
+    if (error !== undefined) return answer(Effect.fail(error))
     const durable = drafts.some((draft) => eventTypes.get(draft.type)?.durability !== "batched")
-    queue.push({ drafts, durable, done })
+    queue.push({ drafts, durable, answer })
     if (durable || queue.length >= frameEventsMax || writing === undefined) kick()
-    return yield* Deferred.await(done)
   })
 
   const settle = Effect.promise(async () => {
@@ -315,7 +334,7 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
       state = "stopped"
       if (begun) kick()
       yield* settle
-      for (const unit of queue) Deferred.doneUnsafe(unit.done, Effect.fail(new JournalError({ reason: "closed", detail: "the node is stopping" })))
+      for (const unit of queue) unit.answer(Effect.fail(new JournalError({ reason: "closed", detail: "the node is stopping" })))
       queue = []
       if (!begun) return
       const length = own.length()

@@ -35,8 +35,8 @@ for (let i = 0; i < cases; i++) {
     const peer = withPeer ? await HypercoreStore.open(`${root}/peer`) : undefined
     const acknowledged: Array<Acknowledged> = []
     const heads = new Map<string, string>()
-    // Of chance, so that it does not shrink and most bytes of a file are blocks.
-    const text = (): string => Array.from({ length: 20 + below(600) }, () => below(36).toString(36)).join("")
+    // Of chance, so that it does not shrink, most bytes of a file are blocks of the log, and a file has many parts of which one can be hit.
+    const text = (): string => Array.from({ length: 20 + below(4_000) }, () => below(36).toString(36)).join("")
     const write = async (frames: number, clean: boolean): Promise<string> => {
       const node = await openNode(home, "first boot", peer)
       for (let n = 0; n < frames; n++) await append(node, Array.from({ length: 1 + below(3) }, text), acknowledged, heads)

@@ -1,5 +1,8 @@
+import { Effect } from "effect"
+import type { Refusal } from "../../commands/refusal.ts"
 import type { DaemonView } from "../node.ts"
-import type { Handlers } from "../operations/table.ts"
+import type { Call } from "../operation.ts"
+import { type Handlers, operationByName } from "../operations/table.ts"
 import { configHandlers } from "./config.ts"
 import { everydayHandlers } from "./everyday.ts"
 import { eventHandlers } from "./events.ts"
@@ -8,7 +11,18 @@ import { meshHandlers } from "./mesh.ts"
 import { syncHandlers } from "./sync.ts"
 
 /** What the daemon answers to each operation. */
-export const makeHandlers = (daemon: DaemonView): Handlers => ({
+export const makeHandlers = (daemon: DaemonView): Handlers => recorded(daemon, {
   ...everydayHandlers(daemon), ...meshHandlers(daemon), ...syncHandlers(daemon), ...eventHandlers(daemon), ...configHandlers(daemon),
   ...agentHandlers(daemon), ...memoryHandlers(daemon)
 })
+
+type Commanded = (input: never, call: Call) => Effect.Effect<unknown, Refusal>
+
+/** A command that its handler refuses before dispatch sees it is an event too. */
+const recorded = (daemon: DaemonView, handlers: Handlers): Handlers => Object.fromEntries(Object.entries(handlers).map(([name, handler]) => {
+  const op = operationByName.get(name)
+  if (op?.kind !== "command" || op.stream !== "no") return [name, handler]
+  const run = handler as Commanded
+  const refusing: Commanded = (input, call) => run(input, call).pipe(Effect.tapError((refusal) => daemon.mesh().dispatch.refuse(name, call, refusal)))
+  return [name, refusing]
+})) as Handlers

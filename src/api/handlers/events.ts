@@ -1,6 +1,8 @@
 import { Effect, Queue, Stream } from "effect"
 import { writeFile } from "node:fs/promises"
 import { addressText, type Point } from "../../codec/address.ts"
+import { didYouMean } from "../../codec/suggest.ts"
+import { eventTypes } from "../../events/catalogue.ts"
 import { buildProof, hypercoreProofSource } from "../../events/proof.ts"
 import { diffKeys } from "../../projections/families/diff.ts"
 import { parseDocId } from "../../projections/families/doc-id.ts"
@@ -218,6 +220,10 @@ const follow = (mesh: MeshView, query: Omit<EventQuery, "order" | "limit">, afte
 
 const queryOf = (daemon: DaemonView, filter: Filter): Effect.Effect<Omit<EventQuery, "order" | "limit">, Refusal> => Effect.gen(function*() {
   const mesh = daemon.mesh()
+  const wanted = filter.type
+  if (wanted !== undefined && !/[.*]$/.test(wanted) && !eventTypes.has(wanted) && !mesh.tables.events.unknownTypes().some(({ type }) => type === wanted)) {
+    return yield* refuse("not-found", `there is no event type ${wanted}${didYouMean(wanted, eventTypes.keys())}`, "kos event list --type 'config.*'")
+  }
   const logs = filter.node === undefined ? undefined : yield* logsOfNode(mesh, filter.node)
   const since = filter.since === undefined ? {} : yield* bound(daemon, filter.since, "since")
   const until = filter.until === undefined ? {} : yield* bound(daemon, filter.until, "until")

@@ -8,7 +8,7 @@ import { lockOf } from "../../commands/dispatch.ts"
 import { membershipLock, operationEvents } from "../../commands/membership-events.ts"
 import type { Refusal } from "../../commands/refusal.ts"
 import { findMember, type InviteRecord, type Member } from "../../projections/membership.ts"
-import { settingText, settingTexts } from "../../projections/families/config-view.ts"
+import { explain, settingText, settingTexts } from "../../projections/families/config-view.ts"
 import { parseDuration } from "../../projections/families/values.ts"
 import type { Call } from "../operation.ts"
 import type { DaemonView, MeshView } from "../node.ts"
@@ -45,7 +45,8 @@ export const meshHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     const layer = `node:${mesh.vault.deviceId}` as const
     const done = yield* mesh.dispatch.change("mesh.mode", call, [lockOf(`config/${layer}/network`)], (documents) =>
       decideConfig(documents, { _tag: "SetValue", layer, path: "network.mode", value: mode }))
-    return { mode, ...done, summary: `this node is ${mode}` }
+    const effective = modeOf(daemon)
+    return { mode: effective, ...done, summary: effective === mode ? `this node is ${mode}` : `${mode} is set for this node, but the ${explain(daemon.config(), "network.mode").winner?.layer ?? "default"} keeps it ${effective}` }
   }),
 
   "invite.create": ({ role, expires, uses }, call) => Effect.gen(function*() {
@@ -72,11 +73,8 @@ export const meshHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
 
   "invite.revoke": ({ id }, call) => Effect.gen(function*() {
     const mesh = daemon.mesh()
-    const done = yield* decided(mesh, "invite.revoke", call, `withdrew the invite ${id}`, () => decideWithdrawInvite(mesh.situation(), { invite: id }))
-    for (const record of mesh.members.view().invites.values()) {
-      if (record.withdrawn) yield* Effect.promise(() => mesh.swarm.closeInvite(Buffer.from(record.invite, "hex")))
-    }
-    return done
+    // Its topic stays open for a while: whoever comes with it is told that it was withdrawn.
+    return yield* decided(mesh, "invite.revoke", call, `withdrew the invite ${id}`, () => decideWithdrawInvite(mesh.situation(), { invite: id }))
   }),
 
   "node.list": ({ all }) => Effect.sync(() => {

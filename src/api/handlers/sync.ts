@@ -1,4 +1,5 @@
 import { Effect } from "effect"
+import { existsSync } from "node:fs"
 import type { Point } from "../../codec/address.ts"
 import { findMember } from "../../projections/membership.ts"
 import { parseDuration } from "../../projections/families/values.ts"
@@ -109,6 +110,7 @@ export const syncHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
 
   "sync.import": ({ file }, call) => Effect.gen(function*() {
     const mesh = daemon.mesh()
+    if (!existsSync(file)) return yield* refuse("not-found", `there is no file ${file}`)
     const before = mesh.tables.events.totals().events
     const blocksBefore = heldBlocks(mesh)
     const report = yield* Effect.tryPromise({
@@ -119,12 +121,13 @@ export const syncHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     yield* Effect.promise(() => mesh.runner.idle())
     const taken = report.logs.filter((log) => log.state === "taken")
     const blocks = Math.max(0, heldBlocks(mesh) - blocksBefore)
+    const events = Math.max(0, mesh.tables.events.totals().events - before)
     yield* mesh.dispatch.run("sync.import", call, [], Effect.succeed({
       summary: "imported", events: [{ type: "sync.imported/1", subject: "sync", body: { blocks, logs: taken.length } }]
     }))
     return {
       file, logs: taken.length, blocks, known: report.logs.reduce((sum, log) => sum + log.to - log.from, 0) - blocks,
-      events: Math.max(0, mesh.tables.events.totals().events - before),
+      events,
       refused: report.logs.filter((log) => log.state !== "taken" && log.state !== "held").map(({ log, why }) => ({ log, why }))
     }
   })
