@@ -173,7 +173,7 @@ t.test("a secret is refused with a word about the vault and stands nowhere", asy
   const password = "correct-horse-battery-9"
   const key = `-----BEGIN OPENSSH ${"PRIVATE"} KEY-----\n${"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU".repeat(3)}\n-----END OPENSSH ${"PRIVATE"} KEY-----\n`
   const secretFile = `${directory}/agent.yaml`
-  writeFileSync(secretFile, `name: watcher\ncommand: [run]\nenvironment:\n  TOKEN: ${token}\n`)
+  writeFileSync(secretFile, `name: watcher\ncommand: [run]\nenv:\n  TOKEN: ${token}\n`)
   const tries: ReadonlyArray<readonly [ReadonlyArray<string>, string?]> = [
     [["config", "set", "user.mail.token", token]], [["config", "set", "secrets.mail", password]], [["config", "set", "user.mail.password", password]],
     [["memory", "add", "notes/keys"], key], [["memory", "add", "notes/keys", "--field", `password=${password}`]], [["agent", "apply", secretFile]],

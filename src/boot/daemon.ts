@@ -16,6 +16,7 @@ import { membershipLock, operationEvents } from "../commands/membership-events.t
 import { Refusal } from "../commands/refusal.ts"
 import { uuidv7 } from "../codec/uuid.ts"
 import { randomBytes } from "../codec/signature.ts"
+import { diskReason } from "../events/ports.ts"
 import { settingBytes, settingInteger, settingText } from "../projections/families/config-view.ts"
 import { carriersBy } from "./carriers.ts"
 import { examine, rebuild } from "./doctor.ts"
@@ -54,7 +55,7 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
       try: () => lockHome(home),
       catch: (cause) => cause instanceof HomeInUse
         ? new Refusal({ kind: "conflict", detail: cause.message, hint: "kos status" })
-        : new Refusal({ kind: "failed", detail: `${home} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}` })
+        : new Refusal({ kind: diskReason(cause) === "failed" ? "failed" : "degraded", detail: `${home} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}` })
     }),
     (release) => Effect.promise(release)
   )

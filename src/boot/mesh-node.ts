@@ -124,6 +124,9 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
     if (node === undefined) throw new Error("the node is not open yet")
     return node
   }
+  const { finding, lastRun } = yield* promise(() => journal.inspect())
+  const powerCut = lastRun !== undefined && lastRun.unclean && !lastRun.sameBoot
+  if (recoveries.length > 0 || powerCut || (finding._tag !== "New" && finding._tag !== "Healthy")) yield* promise(() => correctHeads(store, tables))
   // Documents that stalled are tried once more: what ended the worker then may have been its version.
   for (const doc of tables.documents.stalledDocuments()) tables.documents.stall(doc, undefined)
   runner.wake()
@@ -157,10 +160,36 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   journal.begin()
   yield* Effect.addFinalizer((exit) => dispatch.record([{
     type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "went into another mesh" : Cause.hasInterruptsOnly(exit.cause) ? "asked to stop" : "a fault" }
-  }]).pipe(Effect.ignore, Effect.andThen(journal.stop()), Effect.andThen(Effect.promise(() => runner.stop()))))
+  }]).pipe(Effect.ignore, Effect.andThen(Effect.promise(() => farewell(opened))), Effect.andThen(journal.stop()), Effect.andThen(Effect.promise(() => runner.stop()))))
   yield* sayStart(opened, options.version, recoveries).pipe(Effect.catch((refusal) => Effect.sync(() => notice("warn", `the start could not be recorded: ${refusal.message}`))))
   return opened
 })
+
+/** The tables may speak of blocks that the disk has lost since: what is not held is to be asked for again, the own log's too. */
+const correctHeads = async (store: HypercoreStore, tables: Tables): Promise<void> => {
+  for (const { log } of tables.heads.all()) {
+    const held = await store.openHeld(log)
+    try {
+      tables.heads.correct(log, held.length())
+    } finally {
+      await held.close()
+    }
+  }
+}
+
+/** How long a node that stops waits for the peers in touch to hold its last events, milliseconds. */
+const farewellMsMax = 1_000
+
+/** What only this disk holds when it stops cannot come back from anybody: the peers in touch get a moment to take it. */
+const farewell = async ({ swarm, tables, journal }: MeshNode): Promise<void> => {
+  const log = journal.log()
+  const length = journal.length()
+  for (let waited = 0; waited < farewellMsMax; waited += 20) {
+    const inTouch = swarm.sessions().filter((session) => session.phase === "ready")
+    if (swarm.paused() || inTouch.every(({ device }) => tables.receipts.held(device, log) >= length)) return
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
 
 /** What the node has to say when it starts: who it is, how the last run ended, what became of its log. */
 const sayStart = (node: MeshNode, version: string, recoveries: ReadonlyArray<Recovery>) => Effect.gen(function*() {

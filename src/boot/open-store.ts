@@ -4,7 +4,8 @@
  * - *RocksDB cannot open it, or the own log in it cannot be opened:* the whole directory is put aside, never removed, and a new store is
  *   begun. The own log is then found to be short by its mark, and peers bring it back, as they do the logs of others.
  * - *`CURRENT`, which names RocksDB's newest manifest, is gone or torn while a manifest is there:* it is written again. Nothing is lost then.
- * - *Single blocks of the own log are damaged:* they are forgotten, and the log is found to be short in the same way.
+ * - *Single blocks of the own log are damaged:* the store is put aside too, and what can still be read of the own log is taken over
+ *   first. The log is then short of exactly the damaged blocks, for peers to bring back.
  * - *Corestore says that the directory was moved:* its own mark against copies is put aside. Whether the own log may be written is decided
  *   by our mark, which knows more: a copy begins a new log, an older copy that was put back is short.
  *
@@ -12,7 +13,8 @@
  */
 import { readdir, readFile, rename, writeFile } from "node:fs/promises"
 import type { KeyPair } from "../codec/signature.ts"
-import { HypercoreStore, isDamage, isMoved } from "../events/hypercore-store.ts"
+import { HypercoreStore, isDamage, isMoved, logKey } from "../events/hypercore-store.ts"
+import { salvage } from "../events/salvage.ts"
 
 /** Opened again after something was put aside at most this often. */
 const repairsMax = 3
@@ -33,11 +35,18 @@ export const openStore = async ({ directory, own, now, notice }: OpenStoreOption
     try {
       if (await nameManifest(`${path}/db`)) notice("warn", "the log store had forgotten which of its manifests is the newest; it was named again")
       store = await HypercoreStore.open(path)
-      const damaged = await store.forgetDamaged(own)
-      if (damaged.length > 0) {
-        const some = damaged.slice(0, 8).join(", ") + (damaged.length > 8 ? ", …" : "")
-        notice("warn", `${damaged.length} ${damaged.length === 1 ? "block" : "blocks"} of this node's log cannot be read from the disk (${some})`)
-      }
+      const { held, damaged } = await store.examine(own)
+      if (damaged.length === 0) return store
+      await store.close()
+      const some = damaged.slice(0, 8).join(", ") + (damaged.length > 8 ? ", …" : "")
+      const aside = `${directory}/store.damaged-${now()}-${repairs}`
+      notice("warn", `${damaged.length} of ${damaged.length + held.length} blocks of this node's log cannot be read from the disk (${some}); the store is kept as ${
+        aside}, and logs are fetched from peers again`)
+      await rename(path, aside)
+      store = await HypercoreStore.open(path)
+      const old = await HypercoreStore.open(aside)
+      const taken = await salvage(old, store, logKey(own.publicKey), held).finally(() => old.close())
+      notice("warn", `${taken} blocks of this node's log were taken over from there`)
       return store
     } catch (cause) {
       await store?.close().catch(() => undefined)

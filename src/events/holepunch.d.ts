@@ -40,7 +40,6 @@ declare module "hypercore" {
     append(block: Buffer | Uint8Array, options: AppendOptions): Promise<{ length: number }>
     get(index: number, options?: { readonly timeout?: number; readonly wait?: boolean }): Promise<Buffer | null>
     has(index: number): Promise<boolean>
-    clear(start: number, end: number): Promise<unknown>
     treeHash(length?: number): Promise<Buffer>
     update(options?: { readonly wait?: boolean }): Promise<boolean>
     replicate(stream: unknown, options?: unknown): unknown
@@ -52,7 +51,9 @@ declare module "hypercore" {
       readonly upgrade?: { readonly start: number; readonly length: number }
     }): Promise<Proof>
     applyProof(proof: Proof & { readonly manifest: unknown }): Promise<boolean>
-    download(range: { readonly start: number; readonly end: number; readonly linear?: boolean }): { done(): Promise<unknown>; destroy(): void }
+    download(
+      range: { readonly start: number; readonly end: number; readonly linear?: boolean } | { readonly blocks: ReadonlyArray<number> }
+    ): { done(): Promise<unknown>; destroy(): void }
     on(event: string, listener: (...args: ReadonlyArray<never>) => void): void
     off(event: string, listener: (...args: ReadonlyArray<never>) => void): void
     close(): Promise<void>

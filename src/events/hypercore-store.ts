@@ -30,6 +30,13 @@ export const logKey = (publicKey: Uint8Array): string => toHex(Hypercore.key(log
 export const checkedBlocksMax = 20_000
 const checkedAtOnceMax = 128
 
+export interface Examined {
+  /** Blocks that can be read. */
+  readonly held: ReadonlyArray<number>
+  /** Blocks that are said to be held and cannot be read, ascending. */
+  readonly damaged: ReadonlyArray<number>
+}
+
 /** What RocksDB says of files that are torn, changed or missing, and not of a disk that is full, read-only, locked or failing. */
 export const isDamage = (cause: unknown): boolean => {
   const text = cause instanceof Error ? cause.message : String(cause)
@@ -130,30 +137,35 @@ export class HypercoreStore {
   }
 
   /**
-   * Reads the newest blocks of an own log and forgets those that the disk gives back damaged: then they are seen to be missing, and can
-   * come from a peer. Hypercore counts a block as held whatever its bytes have become, and serves nothing to anybody after it failed to
-   * read one. Returns their numbers, ascending. Rejects when the log cannot be opened at all.
+   * Reads the newest blocks of an own log, to find those that the disk gives back damaged: Hypercore counts a block as held whatever
+   * its bytes have become, and serves nothing more to anybody after it failed to read one. Rejects when the log cannot be opened at all.
    */
-  async forgetDamaged(keyPair: KeyPair): Promise<ReadonlyArray<number>> {
+  async examine(keyPair: KeyPair): Promise<Examined> {
     const core = this.#store.get({ manifest: logManifest(keyPair.publicKey), allowFork: false })
     try {
       await core.ready()
+      const held: Array<number> = []
       const damaged: Array<number> = []
+      const end = core.length
       const read = async (block: number): Promise<void> => {
+        if (!await core.has(block)) return
         try {
-          if (await core.has(block)) await core.get(block, { wait: false, timeout: readWaitMsMax })
+          await core.get(block, { wait: false, timeout: readWaitMsMax })
+          held.push(block)
         } catch (cause) {
           if (!isDamage(cause)) throw cause
           damaged.push(block)
         }
       }
-      const end = core.length
-      for (let from = Math.max(0, end - checkedBlocksMax); from < end; from += checkedAtOnceMax) {
-        await Promise.all(Array.from({ length: Math.min(checkedAtOnceMax, end - from) }, (_, i) => read(from + i)))
+      const readAll = async (from: number, to: number): Promise<void> => {
+        for (let first = from; first < to; first += checkedAtOnceMax) {
+          await Promise.all(Array.from({ length: Math.min(checkedAtOnceMax, to - first) }, (_, i) => read(first + i)))
+        }
       }
-      damaged.sort((a, b) => a - b)
-      for (const block of damaged) await core.clear(block, block + 1)
-      return damaged
+      const newest = Math.max(0, end - checkedBlocksMax)
+      await readAll(newest, end)
+      if (damaged.length > 0) await readAll(0, newest)
+      return { held, damaged: damaged.sort((a, b) => a - b) }
     } finally {
       await core.close().catch(() => undefined)
     }

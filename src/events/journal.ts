@@ -253,9 +253,17 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
         offset += stamped.length
       })
     } catch (cause) {
-      const error = journalError(cause)
+      const error = await explained(journalError(cause))
       for (const unit of units) unit.answer(Effect.fail(error))
     }
+  }
+
+  /** RocksDB says of a batch only that it was not applied: when next to nothing is free, that is why. */
+  const explained = async (error: JournalError): Promise<JournalError> => {
+    if (error.reason !== "failed") return error
+    space.askedMs = Number.NEGATIVE_INFINITY
+    const left = await free().catch(() => reserve)
+    return left < reserve ? new JournalError({ reason: "full", detail: `${error.detail}; ${Math.round(left / 1_048_576)} MiB are free` }) : error
   }
 
   /** One writer at a time; it ends when the queue is empty. */

@@ -263,12 +263,10 @@ class Round {
     const different = unequal(all)
     held(different.length === 0, `equal state: ${number(all[0]?.size ?? 0)} documents have the same heads and the same key-sorted JSON on all three (read from each node's tables)`,
       `${different.length} documents differ, the first is ${different[0] ?? ""}`)
-    // By line and not by paragraph: where two paragraphs share a line, such as the end of a code block, either may be the one that a diff keeps.
-    const texts = all.map((documents) => new Map(this.#plan.paragraphs.map(({ page }) => [page, new Set(textOf(documents.get(`memory/${page}`)).split("\n"))])))
-    const lines = this.#plan.paragraphs.flatMap(({ page, text }) => text.split("\n").map((line) => ({ page, line })))
-    const missing = lines.filter(({ page, line }) => !texts.every((pages) => pages.get(page)?.has(line)))
-    held(missing.length === 0, `each of the ${number(lines.length)} lines that were written apart stands whole in its page on all three`,
-      `${missing.length} of ${lines.length} lines are missing or torn, the first in ${missing[0]?.page ?? ""}: ${JSON.stringify(missing[0]?.line.slice(0, 60))}`)
+    const texts = all.map((documents) => new Map(this.#plan.paragraphs.map(({ page }) => [page, textOf(documents.get(`memory/${page}`))])))
+    const missing = this.#plan.paragraphs.filter(({ page, text }) => !texts.every((pages) => pages.get(page)?.includes(text)))
+    held(missing.length === 0, `the ${number(this.#plan.paragraphs.length)} paragraphs written apart stand whole in their pages on all three (those that repeat a line of another are not judged)`,
+      `${missing.length} of ${this.#plan.paragraphs.length} paragraphs are missing or torn, the first in ${missing[0]?.page ?? ""}: ${JSON.stringify(missing[0]?.text.slice(0, 60))}`)
   }
 
   async #judgeEvents(): Promise<void> {

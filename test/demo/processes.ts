@@ -43,6 +43,8 @@ export const waitFor = async <A>(what: string, msMax: number, look: () => Promis
 }
 
 interface Launched {
+  /** Others need it to end well: it goes last. */
+  readonly last: boolean
   readonly child: ChildProcess
   readonly ended: Promise<Ran>
   readonly first: Promise<string>
@@ -62,9 +64,9 @@ export class Processes {
   }
 
   /** `prefix`: a command that runs it elsewhere, for instance in a network namespace. */
-  launch(argv: ReadonlyArray<string>, options: { readonly prefix?: ReadonlyArray<string>; readonly env?: Readonly<Record<string, string>> } = {}): Launched {
+  launch(argv: ReadonlyArray<string>, options: { readonly prefix?: ReadonlyArray<string>; readonly last?: boolean } = {}): Launched {
     const [command = process.execPath, ...rest] = [...(options.prefix ?? []), process.execPath, main, ...argv]
-    const child = spawn(command, rest, { env: { ...cleanEnv(), ...this.#env, ...options.env }, stdio: ["ignore", "pipe", "pipe"] })
+    const child = spawn(command, rest, { env: { ...cleanEnv(), ...this.#env }, stdio: ["ignore", "pipe", "pipe"] })
     let out = ""
     let err = ""
     let tellFirst: (line: string) => void = () => undefined
@@ -79,7 +81,7 @@ export class Processes {
       child.on("error", (cause) => done({ code: null, out, err: String(cause) }))
       child.on("close", (code) => done({ code, out, err }))
     })
-    const launched = { child, ended, first }
+    const launched = { last: options.last ?? false, child, ended, first }
     this.#running.add(launched)
     void ended.then(() => this.#running.delete(launched))
     return launched
@@ -91,7 +93,7 @@ export class Processes {
   }
 
   async dht(): Promise<string> {
-    const said = await firstLine(this.launch(["dht", "run", "--port", "0", "--host", "127.0.0.1", "--json"]), "the DHT")
+    const said = await firstLine(this.launch(["dht", "run", "--port", "0", "--host", "127.0.0.1", "--json"], { last: true }), "the DHT")
     return String(said["bootstrap"])
   }
 
@@ -100,7 +102,11 @@ export class Processes {
   }
 
   async endAll(): Promise<void> {
-    const running = [...this.#running]
+    for (const last of [false, true]) await this.#end([...this.#running].filter((launched) => launched.last === last))
+    if (!this.#keep) rmSync(this.directory, { recursive: true, force: true })
+  }
+
+  async #end(running: ReadonlyArray<Launched>): Promise<void> {
     for (const { child } of running) child.kill("SIGTERM")
     let late: NodeJS.Timeout | undefined
     await Promise.race([
@@ -108,9 +114,8 @@ export class Processes {
       new Promise<void>((done) => { late = setTimeout(done, endMsMax) })
     ])
     clearTimeout(late)
-    this.endNow()
+    for (const { child } of running) if (child.exitCode === null) child.kill("SIGKILL")
     await Promise.all(running.map(({ ended }) => ended))
-    if (!this.#keep) rmSync(this.directory, { recursive: true, force: true })
   }
 
   /** At once and without asking, for a second Ctrl-C. */

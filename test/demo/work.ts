@@ -35,7 +35,10 @@ export interface Plan {
   readonly settings: number
   /** The page that all nodes edited most. */
   readonly shown: string
-  /** Paragraphs that must stand in a page at the end, whoever wrote them. */
+  /**
+   * Paragraphs that must stand in a page at the end, whoever wrote them. Those that share a line with another paragraph of their page are left
+   * out: of two equal lines a diff may keep either, so what somebody else does to the other one is merged into it, as in any tool that compares texts.
+   */
   readonly paragraphs: ReadonlyArray<{ readonly page: string; readonly text: string }>
 }
 
@@ -66,19 +69,20 @@ export const plan = (pages: ReadonlyArray<Page>, settings: ReadonlyArray<Setting
       for (const { input } of give(node, parts.map((text) => ({ call: "memory.add", input: { page, text } })))) if ("text" in input) paragraphs.push({ page, text: input.text })
       continue
     }
+    const alone = unshared(parts)
     const first = parts.filter((_, k) => k % 4 === 0)
     before.push([{ call: "memory.add", input: { page, text: first.join("\n\n") } }])
     const lanes = apart.map((_, node) => pageLane(page, parts, node))
     lanes.forEach(({ lane, after }, node) => {
       const taken = give(node, lane)
-      paragraphs.push(...after(taken.length).map((text) => ({ page, text })))
+      paragraphs.push(...after(taken.length).filter(([k]) => alone.has(k)).map(([, text]) => ({ page, text })))
     })
     if (shown === "" && parts.length >= 8 && parts.length <= 14) shown = page
   }
   return { before, apart, pages: used, settings: settings.length, shown, paragraphs }
 }
 
-const pageLane = (page: string, parts: ReadonlyArray<string>, node: number): { readonly lane: Lane; readonly after: (taken: number) => ReadonlyArray<string> } => {
+const pageLane = (page: string, parts: ReadonlyArray<string>, node: number): { readonly lane: Lane; readonly after: (taken: number) => ReadonlyArray<readonly [number, string]> } => {
   const standing = new Map(parts.flatMap((text, k) => k % 4 === 0 ? [[k, text] as const] : []))
   const written = () => [...standing].sort(([a], [b]) => a - b).map(([, text]) => text).join("\n\n")
   const lane: Array<Change> = []
@@ -95,7 +99,13 @@ const pageLane = (page: string, parts: ReadonlyArray<string>, node: number): { r
     const wrapped = wrap(text, widths[(k + node) % widths.length] ?? 72)
     if (wrapped !== text) change(k, wrapped)
   }
-  return { lane, after: (taken) => [...new Map(made.slice(0, taken)).values()] }
+  return { lane, after: (taken) => [...new Map(made.slice(0, taken))] }
+}
+
+/** Places of paragraphs none of whose lines occurs elsewhere in the page. */
+const unshared = (parts: ReadonlyArray<string>): ReadonlySet<number> => {
+  const lines = Map.groupBy(parts.flatMap((text, k) => text.split("\n").map((line) => ({ k, line: line.trim() }))), ({ line }) => line)
+  return new Set(parts.keys().filter((k) => (parts[k] ?? "").split("\n").every((line) => lines.get(line.trim())?.length === 1)))
 }
 
 /** Prose only: code, tables, lists and headings stay as they are. */

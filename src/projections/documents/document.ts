@@ -176,15 +176,25 @@ export class LoadedDocument {
     if (edit._tag === "Text") {
       if (edit.text.length > textUnitsMax) return `a text of ${edit.text.length} characters, at most ${textUnitsMax}`
       if (!edit.text.isWellFormed()) return "the text is not Unicode"
-      for (const { at, remove, insert } of splicesBetween(before, edit.text).toReversed()) this.#handle.splice(textObjectId, at, remove, insert)
+      for (const { at, remove, insert } of splicesBetween(before, edit.text).toReversed()) this.#splice(at, remove, insert)
       return undefined
     }
     const { at, remove, insert } = edit
     if (!Number.isSafeInteger(at) || !Number.isSafeInteger(remove) || at < 0 || remove < 0 || at + remove > before.length) return `a splice at ${at} of ${remove} characters in a text of ${before.length}`
     if (before.length - remove + insert.length > textUnitsMax) return `a text of more than ${textUnitsMax} characters`
     if (!insert.isWellFormed() || !before.slice(0, at).isWellFormed() || !before.slice(at + remove).isWellFormed()) return "a splice that parts a character"
-    this.#handle.splice(textObjectId, at, remove, insert)
+    this.#splice(at, remove, insert)
     return undefined
+  }
+
+  /**
+   * What replaces a stretch is anchored to the stretch itself, behind it, and only then the stretch goes. Anchored to what stands before it,
+   * the stretches that two people replace side by side would land in each other: both stand before the same character.
+   */
+  #splice(at: number, remove: number, insert: string): void {
+    if (remove > 0 && insert !== "") this.#handle.splice(textObjectId, at + remove, 0, insert)
+    if (remove > 0) this.#handle.splice(textObjectId, at, remove, "")
+    else this.#handle.splice(textObjectId, at, 0, insert)
   }
 
   #editKey(object: string, key: string, json: string | undefined): string | undefined {
