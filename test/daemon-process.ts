@@ -41,6 +41,8 @@ export interface CallOptions {
   readonly stdin?: string
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** Columns of the terminal that it prints for. */
+  readonly columns?: number
   /** As a process of its own, by `bin/kos`. */
   readonly process?: boolean
   /** Ends an endless command as soon as what it printed satisfies this. */
@@ -53,7 +55,7 @@ export const kos = async (argv: ReadonlyArray<string>, options: CallOptions = {}
   let out = ""
   let err = ""
   const stop = new AbortController()
-  const sink = (take: (text: string) => void) => ({ write: (text: string) => { take(text); return true }, once: () => undefined, off: () => undefined })
+  const sink = (take: (text: string) => void) => ({ write: (text: string) => { take(text); return true }, once: () => undefined, off: () => undefined, ...(options.columns === undefined ? {} : { columns: options.columns }) })
   const { stdin } = options
   const code = await runCli(argv, {
     stdin: { async *[Symbol.asyncIterator]() { yield stdin ?? "" } },
@@ -99,6 +101,9 @@ const decodeAs = <Name extends OperationName>(name: Name, value: unknown): Outpu
   if (Result.isFailure(decoded)) throw new Error(`${name} does not answer by its own schema: ${decoded.failure.message}`)
   return decoded.success as OutputOf<Name>
 }
+
+/** Operations whose answers were checked by their schemas in this process. */
+export const asked = new Set<OperationName>()
 
 const wordsOf = (name: OperationName): ReadonlyArray<string> => name.split(".")
 
@@ -164,6 +169,7 @@ export class TestNode {
       })
     })
     this.#announced = decodeAs("daemon.run", JSON.parse(line))
+    asked.add("daemon.run")
     return this
   }
 
@@ -213,6 +219,7 @@ export class TestNode {
   }
 
   async #json(name: OperationName, args: ReadonlyArray<string>, options: CallOptions & { readonly codes?: ReadonlyArray<number> }): Promise<Ran> {
+    asked.add(name)
     const ran = await this.run([...wordsOf(name), ...args, "--json"], options)
     if (!(options.codes ?? [0]).includes(ran.code ?? -1)) throw new Error(`kos ${wordsOf(name).join(" ")} ${args.join(" ")} ended with ${ran.code}: ${ran.err}${ran.out}`)
     if (ran.err !== "") throw new Error(`kos ${wordsOf(name).join(" ")} ${args.join(" ")} printed on stderr: ${ran.err}`)
