@@ -70,8 +70,8 @@ t.test("every setting is sound: its default is of its own type and already in no
     }
   }
   t.ok(names.has("KOS_NETWORK_BOOTSTRAP") && names.has("KOS_BOOTSTRAP"))
-  t.equal(findSetting("sync.members.attic.upload.max")?.path, "sync.members.*.upload.max")
-  t.equal(findSetting("sync.members.attic.upload"), undefined)
+  t.equal(findSetting("secrets.door")?.path, "secrets.*")
+  t.equal(findSetting("sync.upload"), undefined)
   const unknown = requireSetting("network.lam")
   t.match(isWhy(unknown) ? unknown.why : "", /there is no setting network\.lam; did you mean network\.lan/)
   const group = requireSetting("swarm.retry")

@@ -72,3 +72,10 @@ t.test("no secret, machine path or registry host in tracked text", async (t) => 
     t.notMatch(text, /https?:\/\/registry\.|"resolved":/, `${relative(root, file)} names no registry`)
   }
 })
+
+t.test("the kos-verify that is handed out is the one that its source makes", async (t) => {
+  const { execFileSync } = await import("node:child_process")
+  const out = join(t.testdir(), "kos-verify.mjs")
+  execFileSync(process.execPath, [join(src, "codec/verify/build.mjs"), out], { cwd: root })
+  t.equal(readFileSync(out, "utf8"), readFileSync(join(root, "bin/kos-verify.mjs"), "utf8"), "run npm run build and commit bin/kos-verify.mjs")
+})

@@ -17,7 +17,7 @@ import { Refusal } from "../commands/refusal.ts"
 import { uuidv7 } from "../codec/uuid.ts"
 import { randomBytes } from "../codec/signature.ts"
 import { diskReason } from "../events/ports.ts"
-import { settingBytes, settingInteger, settingText } from "../projections/families/config-view.ts"
+import { settingBytes, settingInteger, settingMs, settingText } from "../projections/families/config-view.ts"
 import { carriersBy } from "./carriers.ts"
 import { examine, rebuild } from "./doctor.ts"
 import { createMesh, openHome } from "./first-run.ts"
@@ -78,8 +78,10 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
       limits: (parts) => {
         settings.refresh(parts)
         return {
-          perDeviceMax: 2,
+          dialMax: settingInteger(settings.get(), "swarm.peers.max"),
+          session: { helloMs: settingMs(settings.get(), "swarm.handshake.timeout") },
           replication: {
+            retryMs: settingMs(settings.get(), "swarm.retry.min"), retryMsMax: settingMs(settings.get(), "swarm.retry.max"),
             upBytesPerSecondMax: settingBytes(settings.get(), "sync.upload.max"), downBytesPerSecondMax: settingBytes(settings.get(), "sync.download.max")
           }
         }
@@ -130,7 +132,7 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
       yield* carry(yield* switchTo(made), pages, now)
     }).pipe(Effect.mapError(asRefusal)),
     doctor: (again, progress) => Effect.gen(function*() {
-      const findings = yield* promise(() => examine(node, now, settings.get().faults))
+      const findings = yield* promise(() => examine(node, now, settings.get().faults, settingBytes(settings.get(), "disk.free.min")))
       const rebuilt = again ? yield* promise(() => rebuild(node, now, progress)) : undefined
       return {
         healthy: findings.every((finding) => finding.level === "good" || finding.level === "note") && rebuilt?.equal !== false, daemon: true, findings,

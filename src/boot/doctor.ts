@@ -19,12 +19,12 @@ type Rebuild = NonNullable<Report["rebuild"]>
 /** A clock that others are ahead of or behind by more than this is told, milliseconds. */
 const clockOffMs = 24 * 3_600_000
 
-export const examine = async (node: MeshNode, now: () => number, faults: ReadonlyArray<string>): Promise<ReadonlyArray<Finding>> => {
+export const examine = async (node: MeshNode, now: () => number, faults: ReadonlyArray<string>, freeBytesMin: number): Promise<ReadonlyArray<Finding>> => {
   const findings: Array<Finding> = []
   const say = (about: string, level: Finding["level"], detail: string, fix?: string) => findings.push({ about, level, detail, ...(fix === undefined ? {} : { fix }) })
   clock(node, now(), say)
   const free = await node.diskFree()
-  if (free < 64 * 1_048_576) say("disk", "fault", `only ${Math.round(free / 1_048_576)} MiB are free; commands are refused below 16 MiB`, "free some space; nothing needs a restart")
+  if (free < freeBytesMin) say("disk", "fault", `only ${Math.round(free / 1_048_576)} MiB are free; commands are refused below 16 MiB`, "free some space; nothing needs a restart")
   else say("disk", free < 1_073_741_824 ? "warning" : "good", `${Math.round(free / 1_048_576)} MiB are free`)
   log(node, say)
   const broken = node.tables.integrity()
@@ -67,7 +67,9 @@ const clock = (node: MeshNode, now: number, say: (about: string, level: Finding[
 
 const log = (node: MeshNode, say: (about: string, level: Finding["level"], detail: string, fix?: string) => void): void => {
   const { report, journal, diverged, tables, runner } = node
-  if (report.succession !== undefined) say("log", "warning", `log ${report.succession.log.slice(0, 8)} was closed at ${report.succession.length} of ${report.succession.expected} blocks: ${report.succession.why}`)
+  if (report.succession !== undefined) say("log", "note", report.succession.finding === "Copied"
+    ? `this directory is a copy: log ${report.succession.log.slice(0, 8)} is left to the original, ${report.succession.successor.slice(0, 8)} is written here`
+    : `log ${report.succession.log.slice(0, 8)} was closed at ${report.succession.length} of ${report.succession.expected} blocks: ${report.succession.why}`)
   if (report.lastRun?.unclean === true) say("log", "note", "the last run ended without a stop; nothing that was acknowledged is missing")
   for (const [key, detail] of diverged) say("log", "fault", `log ${key.slice(0, 8)} has two histories: ${detail}`, "kos event verify")
   for (const { log: key, length } of tables.witnesses.contradictions()) say("log", "fault", `members witnessed different histories of log ${key.slice(0, 8)} at ${length} blocks`, "kos event verify")
@@ -89,7 +91,7 @@ export const rebuild = async (
   const tables = new Tables(file)
   try {
     const worker = Context.get(await Effect.runPromise(Layer.buildWithScope(Layer.fresh(DocumentWorker.layer), scope)), DocumentWorker)
-    const members = new Members(node.mesh, tables.database)
+    const members = new Members(node.mesh, tables)
     const met = node.tables.database.prepare("SELECT bytes FROM operations WHERE source = 1").all().map((row) => blob(row["bytes"]))
     const introduction = await readIntroduction(node.directory)
     tables.transaction(() => {

@@ -63,7 +63,8 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   const recoveries: Array<Recovery> = []
   const recovered: Recovered = (what, detail) => {
     notice("warn", `${what}: ${detail}`)
-    recoveries.push({ what, detail })
+    // Events are for everybody and for ever: where this home lies is nobody's business.
+    recoveries.push({ what, detail: detail.replaceAll(`${vault.home}/`, "") })
   }
   const store = yield* Effect.acquireRelease(
     promise(() => openStore({ directory, own: keyPair, now, notice: (_level, text) => recovered("log store", text) })), (held) => Effect.promise(() => held.close().catch(() => undefined))
@@ -71,7 +72,7 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   const tables = yield* Effect.acquireRelease(promise(() => openTables(directory, now, recovered)), (held) => Effect.sync(() => held.close()))
   tables.receipts.allDown(now())
   const introduction = yield* promise(() => readIntroduction(directory))
-  const members = new Members(mesh, tables.database)
+  const members = new Members(mesh, tables)
   tables.transaction(() => {
     for (const bytes of introduction) members.take(bytes, "met")
   })
@@ -206,8 +207,10 @@ const sayStart = (node: MeshNode, version: string, recoveries: ReadonlyArray<Rec
   }
   if (healed !== undefined) events.push({ type: "log.healed/1", subject: `log/${journal.log()}`, body: { log: journal.log(), ...healed } })
   if (succession !== undefined) {
-    const { log, length, expected, why } = succession
-    events.push({ type: "log.closed/1", subject: `log/${log}`, body: { log, length, expected, why } })
+    const { log, length, expected, why, successor } = succession
+    events.push(succession.finding === "Copied"
+      ? { type: "log.copied/1", subject: `log/${log}`, body: { log, length, successor } }
+      : { type: "log.closed/1", subject: `log/${log}`, body: { log, length, expected, why } })
   }
   for (const { what, detail } of recoveries) events.push({ type: "node.recovered/1", subject: "node", body: { what, detail: detail.slice(0, 1_024) } })
   const bootId = yield* Disk.use((disk) => disk.bootId).pipe(Effect.provide(Disk.layer(node.directory)))

@@ -2,18 +2,20 @@
 import { Effect } from "effect"
 import type { Readiness } from "../api/server.ts"
 import type { DaemonView } from "../api/node.ts"
+import { settingBytes } from "../projections/families/config-view.ts"
 import { peerStates } from "../api/handlers/peers.ts"
 
-/** Below this the node is not ready: commands are refused, bytes. */
-const freeBytesMin = 16 * 1024 * 1024
+/** Below this commands are refused, bytes; see `diskReserveBytes` of the journal. */
+const reserveBytes = 16 * 1024 * 1024
 /** Blocks that may wait to be folded while the node still counts as caught up. */
 const behindMax = 1_000
 
 export const readinessOf = (daemon: DaemonView): Effect.Effect<Readiness> => Effect.promise(async () => {
   const mesh = daemon.mesh()
   const free = await mesh.diskFree()
+  const freeBytesMin = settingBytes(daemon.config(), "disk.free.min")
   const checks = [
-    { name: "log writable", ok: free >= freeBytesMin, detail: `${mesh.journal.length()} blocks` },
+    { name: "log writable", ok: free >= reserveBytes, detail: `${mesh.journal.length()} blocks` },
     { name: "projections caught up", ok: mesh.runner.fault === undefined && mesh.runner.behind() <= behindMax, detail: mesh.runner.fault ?? `${mesh.runner.behind()} blocks behind` },
     { name: "disk", ok: free >= freeBytesMin, detail: `${Math.round(free / 1_048_576)} MiB free` }
   ]

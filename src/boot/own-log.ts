@@ -84,7 +84,7 @@ export const settleOwnLog = (options: OwnLogOptions): Effect.Effect<OwnLogReport
     log: old, finding: finding._tag, length: finding.length, expected: finding.expected, treeHash: finding.treeHash,
     successor: logKey(next.keyPair.publicKey), why: whyOf[finding._tag]
   }
-  notice("warn", `closed log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
+  notice("warn", `${finding._tag === "Copied" ? "left" : "closed"} log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
   return { lastRun, healed, succession }
 })
 

@@ -2,7 +2,7 @@ import type { Conflict, DocId, DocumentState, Edit, Json } from "../projections/
 import { familyOf, shown } from "../projections/families/doc-id.ts"
 import { applyTextEdits, diffKeys, type KeyDifference } from "../projections/families/diff.ts"
 import { canonicalJson, objectOf, type JsonObject } from "../projections/families/json.ts"
-import { findSecret, secretHint, secretSentence } from "../projections/families/secret-scan.ts"
+import { findSecret, secretSentence } from "../projections/families/secret-scan.ts"
 import { findSetting } from "../projections/families/settings.ts"
 import { validate } from "../projections/families/validate.ts"
 import { readWord } from "../projections/families/values.ts"
@@ -55,7 +55,7 @@ export const conflicting = (detail: string, extra: { readonly path?: string; rea
 /** A refusal when a value that is to stand at `path` holds a secret. */
 export const refuseSecret = (path: string, value: Json): Refusal | undefined => {
   const found = findSecret(path, value)
-  return found === undefined ? undefined : new Refusal({ kind: "policy", detail: secretSentence(found), path: found.path, hint: secretHint })
+  return found === undefined ? undefined : new Refusal({ kind: "policy", detail: secretSentence(found), path: found.path })
 }
 
 /** The merged value of a document; empty when there is none. */

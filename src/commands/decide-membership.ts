@@ -68,6 +68,7 @@ export const decideIssueInvite = (
   const me = owner(situation, "issue invites")
   if (Result.isFailure(me)) return Result.fail(me.failure)
   const { invite, uses } = wish
+  if (invite.role !== "member" && invite.role !== "owner") return usage(`the role ${invite.role} is not in force in this version; expected member or owner`, "role")
   if (!Number.isSafeInteger(uses) || uses < 1 || uses > inviteUsesMax) return usage(`an invite has 1 to ${inviteUsesMax} uses`, "uses")
   if (invite.expiresMs <= situation.ms) return usage("the invite would have expired already", "expires")
   if (invite.expiresMs > situation.ms + inviteLifeMsMax) return usage("an invite is valid for a year at most", "expires")
@@ -181,7 +182,7 @@ export const decideLeave = (situation: Situation): Decision => {
   if (isLastOwner(situation)) {
     const others = [...situation.membership.members.values()].some((one) => one.device !== situation.device && one.standing === "member")
     return others
-      ? refuse("denied", "the last owner stays; make another node owner first", "kos node role NODE owner")
+      ? refuse("denied", "the last owner stays; make another node owner first")
       : refuse("denied", "this node is the whole mesh; there is nothing to leave")
   }
   return one(situation, { kind: "member.left" })

@@ -3,7 +3,7 @@ import { isWhy, memoryDoc, parseDocId, shown } from "../projections/families/doc
 import { mergeTexts, textEdits } from "../projections/families/diff.ts"
 import { canonicalJson, equalJson, ownValue, type JsonObject } from "../projections/families/json.ts"
 import { fieldFault, fieldsMax, readPage, tagsFault, textFault, titleFault } from "../projections/families/memory.ts"
-import { secretShape, secretHint, secretSentence } from "../projections/families/secret-scan.ts"
+import { secretShape, secretSentence } from "../projections/families/secret-scan.ts"
 import { readWord } from "../projections/families/values.ts"
 import { suggest } from "../codec/suggest.ts"
 import { checked, conflicting, decideResolve, isConflicted, notFound, refuseSecret, usage, valueOf, type Decided, type Documents, type Resolve } from "./decide-change.ts"
@@ -151,7 +151,7 @@ const newTextFault = (before: string, after: string, bytesMax: number): string |
 /** Only what is new is refused: a page that already looks like a secret can still be edited, and mended. */
 const textSecret = (before: string, after: string | undefined): Refusal | undefined => {
   const kind = after === undefined || after === before ? undefined : secretShape(after)
-  return kind === undefined || secretShape(before) === kind ? undefined : new Refusal({ kind: "policy", detail: secretSentence({ path: "text", kind }), path: "text", hint: secretHint })
+  return kind === undefined || secretShape(before) === kind ? undefined : new Refusal({ kind: "policy", detail: secretSentence({ path: "text", kind }), path: "text" })
 }
 
 /** A blank line between what is there and what comes. */

@@ -167,9 +167,11 @@ export class Dispatch {
   }
 
   #allowed(): Effect.Effect<void, Refusal> {
-    const standing = this.#options.members.standing(this.#options.device)
-    return standing === "member" ? Effect.void
-      : Effect.fail(new Refusal({ kind: "denied", detail: "this node is no member of its mesh any more", hint: "kos mesh show" }))
+    const me = this.#options.members.view().members.get(this.#options.device)
+    if (me?.standing !== "member") return Effect.fail(new Refusal({ kind: "denied", detail: "this node is no member of its mesh any more", hint: "kos mesh show" }))
+    return me.role === "reader" || me.role === "seeder"
+      ? Effect.fail(new Refusal({ kind: "denied", detail: `this node is a ${me.role} of the mesh and writes nothing`, hint: "kos mesh show" }))
+      : Effect.void
   }
 
   /** A command that was seen before is answered from the log. */

@@ -46,6 +46,8 @@ const define = <S extends Schema.Codec<any, any>>(
   type: string, durability: Durability, body: S, says: (body: S["Type"]) => string
 ): EventType => ({ type, durability, body, says })
 
+const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`
+
 const Empty = Schema.Struct({})
 
 const types: ReadonlyArray<EventType> = [
@@ -58,7 +60,7 @@ const types: ReadonlyArray<EventType> = [
   define("node.recovered/1", "durable", Schema.Struct({ what: Text(128), detail: Text(1_024) }), (b) => `recovered ${b.what}: ${b.detail}`),
   define("node.measured/1", "batched", Schema.Struct({
     uptimeSeconds: Count, memoryBytes: Count, diskFreeBytes: Count, peers: Count, events: Count
-  }), (b) => `health: ${b.peers} peers, ${b.events} events, ${Math.round(b.diskFreeBytes / 1e6)} MB free`),
+  }), (b) => `health: ${count(b.peers, "peer")}, ${count(b.events, "event")}, ${Math.round(b.diskFreeBytes / 1e6)} MB free`),
   define("command.done/1", "durable", Schema.Struct({ name: Text(96), detail: Text(1_024) }), (b) => `${b.name}: ${b.detail}`),
   define("command.refused/1", "durable", Schema.Struct({ name: Text(96), kind: Text(32), detail: Text(1_024) }),
     (b) => `${b.name} refused: ${b.detail}`),
@@ -71,9 +73,11 @@ const types: ReadonlyArray<EventType> = [
   define("log.closed/1", "durable", Schema.Struct({
     log: Key, length: Count, expected: Count, why: Text(256)
   }), (b) => `closed log ${b.log.slice(0, 8)} for ever at ${b.length} of ${b.expected} blocks: ${b.why}`),
+  define("log.copied/1", "durable", Schema.Struct({ log: Key, length: Count, successor: Key }),
+    (b) => `found that its directory is a copy: log ${b.log.slice(0, 8)} is left to the original, ${b.successor.slice(0, 8)} begins here`),
   define("log.healed/1", "durable", Schema.Struct({ log: Key, from: Count, to: Count }),
     (b) => `got blocks ${b.from} to ${b.to} of its own log back from peers`),
-  define("checkpoint.made/1", "batched", Checkpoint, (b) => `witnessed ${b.logs.length} logs`),
+  define("checkpoint.made/1", "batched", Checkpoint, (b) => `witnessed ${count(b.logs.length, "log")}`),
   define("evidence.found/1", "durable", Schema.Struct({
     log: Key, length: Count, kind: Text(64), ours: Text(256), theirs: Text(256), from: Text(128)
   }), (b) => `evidence against log ${b.log.slice(0, 8)}: ${b.kind}`),
@@ -81,8 +85,8 @@ const types: ReadonlyArray<EventType> = [
     joined: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256),
     left: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256)
   }), (b) => `peers: ${b.joined.length} came, ${b.left.length} went`),
-  define("sync.exported/1", "durable", Schema.Struct({ blocks: Count, bytes: Count, logs: Count }), (b) => `exported ${b.blocks} blocks of ${b.logs} logs`),
-  define("sync.imported/1", "durable", Schema.Struct({ blocks: Count, logs: Count }), (b) => `imported ${b.blocks} blocks of ${b.logs} logs`),
+  define("sync.exported/1", "durable", Schema.Struct({ blocks: Count, bytes: Count, logs: Count }), (b) => `exported ${count(b.blocks, "block")} of ${count(b.logs, "log")}`),
+  define("sync.imported/1", "durable", Schema.Struct({ blocks: Count, logs: Count }), (b) => `imported ${count(b.blocks, "block")} of ${count(b.logs, "log")}`),
   define("sync.paused/1", "durable", Empty, () => "paused sync"),
   define("sync.resumed/1", "durable", Empty, () => "resumed sync")
 ]

@@ -8,6 +8,8 @@
 import { Result } from "effect"
 import { type Operation, openOperation } from "../codec/operation.ts"
 import { foldMembership, type Membership, type MembershipFold } from "./membership.ts"
+import type { Address } from "../codec/address.ts"
+import type { Names } from "./tables/names.ts"
 import { blob, type Database } from "./tables/database.ts"
 
 /** Operations that one mesh keeps at most; more are refused, so that a member cannot fill the disk through the handshake. */
@@ -24,13 +26,15 @@ export interface AttachedLog {
 export class Members {
   readonly mesh: string
   readonly #database: Database
+  readonly #names: Names
   readonly #fold: MembershipFold
   readonly #listeners = new Set<() => void>()
   #logs: { readonly of: Membership; readonly logs: ReadonlyArray<AttachedLog> } | undefined
 
-  constructor(mesh: string, database: Database) {
+  constructor(mesh: string, { database, names }: { readonly database: Database; readonly names: Names }) {
     this.mesh = mesh
     this.#database = database
+    this.#names = names
     this.#fold = foldMembership(mesh)
     for (const row of database.prepare("SELECT bytes FROM operations ORDER BY rowid").all()) {
       const opened = openOperation(blob(row["bytes"]))
@@ -72,7 +76,7 @@ export class Members {
   }
 
   /** Checks and keeps bytes from anywhere; why not, when they are not kept. Call within the transaction of their cursor, if they have one. */
-  take(bytes: Uint8Array, source: Source): Result.Result<Operation, string> {
+  take(bytes: Uint8Array, source: Source, at?: Address): Result.Result<Operation, string> {
     const opened = openOperation(bytes)
     if (Result.isFailure(opened)) return Result.fail(opened.failure.message)
     const operation = opened.success
@@ -80,8 +84,9 @@ export class Members {
     const kept = this.#database.prepare("SELECT count(*) AS n FROM operations").get()?.["n"]
     if (typeof kept === "number" && kept >= operationsMax) return Result.fail(`more than ${operationsMax} operations`)
     this.#database.prepare(
-      "INSERT INTO operations (hash, source, bytes) VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE SET source = min(source, excluded.source)"
-    ).run(operation.hash, source === "log" ? 0 : 1, bytes)
+      "INSERT INTO operations (hash, source, bytes, log, block, offset) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET " +
+      "source = min(source, excluded.source), log = coalesce(log, excluded.log), block = coalesce(block, excluded.block), offset = coalesce(offset, excluded.offset)"
+    ).run(operation.hash, source === "log" ? 0 : 1, bytes, at === undefined ? null : this.#names.idOf(at.log), at?.block ?? null, at?.offset ?? null)
     const offered = this.#fold.offer(operation)
     if (offered._tag === "Refused") return Result.fail(offered.why)
     return Result.succeed(operation)

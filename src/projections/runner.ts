@@ -336,7 +336,7 @@ export class Runner {
           events.forEach((event, offset) => {
             if (event._tag !== "Known") return
             if (operationTypes.has(event.envelope.type)) {
-              const taken = members.take(operationOf(event.body), "log")
+              const taken = members.take(operationOf(event.body), "log", { log, block, offset })
               if (Result.isFailure(taken)) {
                 faults.push({ log, block, offset, device, why: taken.failure })
                 tables.events.setStatus({ log, block, offset }, "quarantined")

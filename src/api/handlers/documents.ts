@@ -1,5 +1,6 @@
 /** What config, agents and memory have in common at the doors: conflicts, who wrote what, and how a document came to be. */
 import { Effect } from "effect"
+import type { Address } from "../../codec/address.ts"
 import type { Conflict, DocId, DocumentState, Json } from "../../projections/documents/types.ts"
 import { diffKeys } from "../../projections/families/diff.ts"
 import type { Refusal } from "../../commands/refusal.ts"
@@ -57,16 +58,31 @@ export const historyOf = (mesh: MeshView, doc: DocId, limit: number, values: boo
         rows.push(shared)
         continue
       }
-      const after = (await Effect.runPromise(mesh.worker.materialize(doc, changes.slice(0, i + 1)))).value
+      const state = await Effect.runPromise(mesh.worker.materialize(doc, changes.slice(0, i + 1)))
+      const after = state.value
       const found = diffKeys(before, after).filter(({ path }) => only === undefined || path === only || path.startsWith(`${only}.`))
       for (const { path, before: old, after: now } of found) {
         rows.push({ ...shared, path, ...(old === undefined ? {} : { before: old }), ...(now === undefined ? {} : { after: now }) })
       }
-      if (found.length === 0 && only === undefined) rows.push(shared)
+      if (found.length === 0) rows.push(...silentRows(shared, body, state, change, only))
       before = after
     }
     return rows
   })
+
+/** A change that did not show: what it wrote lost against another that knew nothing of it. */
+const silentRows = (
+  shared: HistoryRow, body: unknown, state: DocumentState, at: Address, only: string | undefined
+): ReadonlyArray<HistoryRow> => {
+  const paths = typeof body === "object" && body !== null && "paths" in body && Array.isArray(body.paths) ? body.paths.map(String) : []
+  const wanted = paths.filter((path) => only === undefined || path === only || path.startsWith(`${only}.`))
+  if (wanted.length === 0) return only === undefined ? [shared] : []
+  return wanted.map((path) => {
+    const written = state.conflicts.find((conflict) => conflict.key === path)?.values
+      .find((value) => value.log === at.log && value.block === at.block && value.offset === at.offset)
+    return { ...shared, path, ...(written === undefined ? {} : { after: written.value }) }
+  })
+}
 
 /** The values that registers had before a change, as the change's own author saw them; undefined for those that were not there. */
 export const earlierOf = (mesh: MeshView, doc: DocId, arrival: number): Effect.Effect<{ readonly before: DocumentState["value"]; readonly after: DocumentState["value"] }, Refusal> =>

@@ -7,6 +7,7 @@ import { buildProof, hypercoreProofSource } from "../../events/proof.ts"
 import { diffKeys } from "../../projections/families/diff.ts"
 import { parseDocId } from "../../projections/families/doc-id.ts"
 import { namespaceOf } from "../../projections/families/path.ts"
+import { findSetting } from "../../projections/families/settings.ts"
 import type { EventQuery } from "../../projections/tables/event-query.ts"
 import type { EventRow as IndexRow } from "../../projections/tables/event-index.ts"
 import { verifyLogs } from "./verify.ts"
@@ -160,7 +161,10 @@ const shownAt = async (
     const writer = state.writers[path]
     return Effect.succeed({ point, path, value: state.live[path] ?? null, layer: layer.split(":")[0] ?? layer, ...(writer === undefined ? {} : { by: byAt(mesh, writer) }) })
   }
-  return Effect.fail(refuse("not-found", `nothing set ${path} at ${text}`, `kos config explain ${path}`))
+  const setting = findSetting(path)
+  return setting !== undefined && setting.default !== null
+    ? Effect.succeed({ point, path, value: setting.default, layer: "default" })
+    : Effect.fail(refuse("not-found", `nothing set ${path} at ${text}`, `kos config explain ${path}`))
 }
 
 const proofOf = (mesh: MeshView, rows: ReadonlyArray<IndexRow>, progress: (done: number, total: number) => void): Effect.Effect<Uint8Array, Refusal> =>

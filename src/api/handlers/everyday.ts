@@ -1,4 +1,6 @@
 import { Effect, Queue, Stream } from "effect"
+import { readdir, stat } from "node:fs/promises"
+import { settingBytes } from "../../projections/families/config-view.ts"
 import { findMember } from "../../projections/membership.ts"
 import type { DaemonView, MeshView } from "../node.ts"
 import type { Handlers, OutputOf } from "../operations/table.ts"
@@ -12,8 +14,6 @@ type Status = OutputOf<"status">
 
 /** Log lines that wait for a slow reader of `logs -f`; older ones are dropped. */
 const linesMax = 1_024
-/** Less free space than this is told as a warning, bytes. */
-const lowSpaceBytes = 256 * 1024 * 1024
 
 const rank = { debug: 0, info: 1, warn: 2, error: 3 } as const
 
@@ -131,8 +131,8 @@ const statusOf = async (daemon: DaemonView): Promise<Status> => {
     quarantine: { frames, events: tables.quarantine.count() - frames, documents: unwell },
     unknownTypes: tables.events.unknownTypes().map(({ type, events }) => ({ type, count: events })),
     uncleanStops: { count: countOf(mesh, "node.found-unclean/1"), ...(unclean === undefined ? {} : { last: timeText(unclean.ms) }) },
-    refusedCommands: countOf(mesh, "command.refused/1"),
-    disk: { usedBytes: 0, freeBytes: free },
+    refusedCommands: countOf(mesh, "command.refused/1", mesh.startedMs),
+    disk: { usedBytes: await usedBytes(daemon.home), freeBytes: free },
     sync: { paused: mesh.swarm.paused() },
     warnings: documents.waiting > 0 ? [...warnings, `${documents.waiting} changes wait for others that have not arrived`] : warnings,
     next: nextOf({ conflicts, unwell, peers: peers.length, mode, warnings: warnings.length })
@@ -142,16 +142,23 @@ const statusOf = async (daemon: DaemonView): Promise<Status> => {
 const ownLogs = (mesh: MeshView): ReadonlyArray<string> =>
   mesh.members.logs().filter(({ device }) => device === mesh.vault.deviceId).map(({ log }) => log)
 
-/** Own events of one type. */
-const countOf = (mesh: MeshView, type: string): number =>
-  mesh.tables.events.query({ types: [type], logs: ownLogs(mesh), order: "newest", limit: 10_000 }).events.length
+/** Own events of one type, of this run or of all time. */
+const countOf = (mesh: MeshView, type: string, since?: number): number =>
+  mesh.tables.events.query({ types: [type], logs: ownLogs(mesh), order: "newest", limit: 10_000, ...(since === undefined ? {} : { since }) }).events.length
+
+/** Bytes that the files of the home take on the disk. */
+const usedBytes = async (home: string): Promise<number> => {
+  const names = await readdir(home, { recursive: true })
+  const sizes = await Promise.all(names.map((name) => stat(`${home}/${name}`).then(({ blocks }) => blocks * 512, () => 0)))
+  return sizes.reduce((sum, size) => sum + size, 0)
+}
 
 const warningsOf = (daemon: DaemonView, mesh: MeshView, free: number, unwell: ReadonlyArray<string>): ReadonlyArray<string> => {
   const warnings: Array<string> = []
   if (mesh.runner.fault !== undefined) warnings.push(`nothing is folded at the moment: ${mesh.runner.fault}`)
   for (const [log, detail] of mesh.diverged) warnings.push(`the log ${log.slice(0, 8)} has two histories: ${detail}`)
   for (const { log, length } of mesh.tables.witnesses.contradictions()) warnings.push(`members witnessed different histories of log ${log.slice(0, 8)} at ${length} blocks`)
-  if (free < lowSpaceBytes) warnings.push(`only ${Math.round(free / 1_048_576)} MiB are free on the disk`)
+  if (free < settingBytes(daemon.config(), "disk.free.min")) warnings.push(`only ${Math.round(free / 1_048_576)} MiB are free on the disk`)
   for (const doc of unwell.slice(0, 3)) warnings.push(`${doc} is quarantined; its last valid state is in force`)
   warnings.push(...daemon.config().faults.slice(0, 3))
   return warnings

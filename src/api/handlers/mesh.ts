@@ -8,8 +8,8 @@ import { lockOf } from "../../commands/dispatch.ts"
 import { membershipLock, operationEvents } from "../../commands/membership-events.ts"
 import type { Refusal } from "../../commands/refusal.ts"
 import { findMember, type InviteRecord, type Member } from "../../projections/membership.ts"
-import { explain, settingText, settingTexts } from "../../projections/families/config-view.ts"
-import { parseDuration } from "../../projections/families/values.ts"
+import { explain, settingMs, settingText, settingTexts } from "../../projections/families/config-view.ts"
+import { formatDuration, parseDuration } from "../../projections/families/values.ts"
 import type { Call } from "../operation.ts"
 import type { DaemonView, MeshView } from "../node.ts"
 import type { By } from "../operations/common.ts"
@@ -51,14 +51,14 @@ export const meshHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
 
   "invite.create": ({ role, expires, uses }, call) => Effect.gen(function*() {
     const mesh = daemon.mesh()
-    const life = parseDuration(expires)
+    const life = expires === undefined ? settingMs(daemon.config(), "invite.expires") : parseDuration(expires)
     if (life === undefined) return yield* refuse("usage", `${expires} is no duration; expected for example 30m, 24h or 7d`)
     const expiresMs = daemon.now() + life
     const invite: Invite = {
       mesh: mesh.mesh, meshName: mesh.members.view().name, seed: randomBytes(32), issuer: mesh.vault.deviceId, role, expiresMs,
       bootstrap: settingTexts(daemon.config(), "network.bootstrap").slice(0, inviteHintsMax), lan: lanHints(mesh).slice(0, inviteHintsMax)
     }
-    yield* decided(mesh, "invite.create", call, `made an invite for ${uses === 1 ? "one device" : `${uses} devices`}, good for ${expires}`,
+    yield* decided(mesh, "invite.create", call, `made an invite for ${uses === 1 ? "one device" : `${uses} devices`}, good for ${formatDuration(life)}`,
       () => decideIssueInvite(mesh.situation(), { invite, uses }))
     yield* Effect.promise(() => mesh.swarm.openInvite(Buffer.from(inviteKey(invite), "hex")))
     const record = mesh.members.view().invites.get(inviteKey(invite))
@@ -145,9 +145,13 @@ const inviteRow = (daemon: DaemonView, mesh: MeshView, record: InviteRecord): Ou
   state: record.withdrawn ? "withdrawn" : record.used >= record.uses ? "used" : daemon.now() >= record.expiresMs ? "expired" : "open"
 })
 
-const operationBy = (mesh: MeshView, operation: { readonly author: string; readonly ms: number } | undefined): By => {
-  const log = mesh.members.view().members.get(operation?.author ?? "")?.logs[0]?.log ?? "0".repeat(64)
-  const by = byOf(mesh, { log, block: 0, offset: 0, actor: "device", ms: operation?.ms ?? 0 })
+const unknownLog = "0".repeat(64)
+
+const operationBy = (mesh: MeshView, operation: { readonly author: string; readonly ms: number; readonly hash: string } | undefined): By => {
+  const at = operation === undefined ? undefined : mesh.tables.operationPlace(operation.hash)
+  const row = at === undefined ? undefined : mesh.tables.events.byAddress(at)
+  // An operation that was met at a handshake is known before the log that holds it.
+  const by = byOf(mesh, row ?? { log: mesh.members.view().members.get(operation?.author ?? "")?.logs[0]?.log ?? unknownLog, block: 0, offset: 0, actor: "device", ms: operation?.ms ?? 0 })
   return { ...by, device: operation?.author ?? by.device, node: operation === undefined ? "" : mesh.members.nameOf(operation.author) }
 }
 

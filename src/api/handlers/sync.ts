@@ -111,8 +111,7 @@ export const syncHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
   "sync.import": ({ file }, call) => Effect.gen(function*() {
     const mesh = daemon.mesh()
     if (!existsSync(file)) return yield* refuse("not-found", `there is no file ${file}`)
-    const before = mesh.tables.events.totals().events
-    const blocksBefore = heldBlocks(mesh)
+    const lengths = new Map(mesh.members.logs().map(({ log }) => [log, lengthOf(mesh, log)]))
     const report = yield* Effect.tryPromise({
       try: () => importBundle(mesh.swarmHost, file, { onProgress: (done) => call.progress(done, done, "bytes") }),
       catch: (cause) => cause instanceof BundleRefused
@@ -120,8 +119,8 @@ export const syncHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     })
     yield* Effect.promise(() => mesh.runner.idle())
     const taken = report.logs.filter((log) => log.state === "taken")
-    const blocks = Math.max(0, heldBlocks(mesh) - blocksBefore)
-    const events = Math.max(0, mesh.tables.events.totals().events - before)
+    const blocks = taken.reduce((sum, { log, held }) => sum + Math.max(0, held - (lengths.get(log) ?? 0)), 0)
+    const events = taken.reduce((sum, { log }) => sum + mesh.tables.events.from(log, lengths.get(log) ?? 0).events, 0)
     yield* mesh.dispatch.run("sync.import", call, [], Effect.succeed({
       summary: "imported", events: [{ type: "sync.imported/1", subject: "sync", body: { blocks, logs: taken.length } }]
     }))

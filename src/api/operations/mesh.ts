@@ -54,12 +54,12 @@ export const inviteCreate = operation("invite.create", {
   kind: "command",
   input: Schema.Struct({
     role: withDefault(Role, "member"),
-    expires: withDefault(DurationText, "24h"),
+    expires: Schema.optionalKey(DurationText),
     uses: limit(1, 100)
   }),
   output: Schema.Struct({ ...InviteRow.fields, invite: Schema.String, words: Schema.optionalKey(Schema.String), qr: Schema.optionalKey(Schema.String) }),
   cli: {
-    describe: { role: "what the newcomer may do", expires: "how long it is good for: 30m, 24h, 7d", uses: "how many devices may use it" },
+    describe: { role: "what the newcomer may do", expires: "how long it is good for: 30m, 24h, 7d (default: the setting invite.expires)", uses: "how many devices may use it" },
     examples: ["kos invite create", "kos invite create --expires 1h --uses 3"]
   }
 })

@@ -51,10 +51,7 @@ export const secretShape = (text: string): string | undefined => {
 }
 
 /** The refusal's sentence; never holds the secret. */
-export const secretSentence = ({ path, kind }: SecretFound): string => `${path} holds ${kind}; events keep no secrets, so nothing was written: put it into the vault and refer to it as vault:NAME`
-
-/** The next command to try after `secretSentence`. */
-export const secretHint = "kos vault set NAME"
+export const secretSentence = ({ path, kind }: SecretFound): string => `${path} holds ${kind}; events keep no secrets, so nothing was written: a secret belongs into the vault, and is referred to as vault:NAME`
 
 const inValue = (at: ReadonlyArray<string>, value: Json): SecretFound | undefined => {
   if (typeof value === "string") {

@@ -51,7 +51,10 @@ CREATE TABLE witnesses (
 ) STRICT, WITHOUT ROWID;
 
 -- Signed membership operations. hash: 64 hex digits. source: 0 read in a log, 1 shown by a peer before its log was reached.
-CREATE TABLE operations (hash TEXT PRIMARY KEY, source INTEGER NOT NULL, bytes BLOB NOT NULL) STRICT;
+-- log, block, offset: the event that it was first read in.
+CREATE TABLE operations (
+  hash TEXT PRIMARY KEY, source INTEGER NOT NULL, bytes BLOB NOT NULL, log INTEGER, block INTEGER, offset INTEGER
+) STRICT;
 
 CREATE TABLE heads (log INTEGER PRIMARY KEY, length INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT;
 CREATE TABLE peer_heads (log INTEGER NOT NULL, device INTEGER NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (log, device)) STRICT, WITHOUT ROWID;

@@ -1,6 +1,7 @@
 import { Witnesses } from "./witnesses.ts"
 import { Cursors, Heads } from "./cursors.ts"
-import { Database, type OpenOptions } from "./database.ts"
+import type { Address } from "../../codec/address.ts"
+import { Database, int, type OpenOptions } from "./database.ts"
 import { DocumentStore } from "./document-store.ts"
 import { EventIndex } from "./event-index.ts"
 import { Facts } from "./facts.ts"
@@ -54,6 +55,12 @@ export class Tables {
       this.database.exec("UPDATE operations SET source = 1")
     })
     this.database.forget()
+  }
+
+  /** The event that a membership operation was first read in. */
+  operationPlace(hash: string): Address | undefined {
+    const row = this.database.prepare("SELECT log, block, offset FROM operations WHERE hash = ? AND log IS NOT NULL").get(hash)
+    return row === undefined ? undefined : { log: this.names.textAt(row, "log"), block: int(row["block"]), offset: int(row["offset"]) }
   }
 
   fingerprint(): Fingerprint {
