@@ -17,6 +17,7 @@ import type { Test } from "tap"
 import { runCli } from "../src/api/cli/run.ts"
 import { type OperationName, operationByName, type OutputOf } from "../src/api/operations/table.ts"
 import { ProblemDocument } from "../src/api/problem.ts"
+import { socketAddress } from "../src/api/socket.ts"
 
 const root = resolve(import.meta.dirname, "..")
 const main = join(root, "src/main.ts")
@@ -248,26 +249,30 @@ export class TestNode {
 
   /** GET on the daemon's socket. */
   get(path: string): Promise<{ readonly status: number; readonly text: string }> {
-    return new Promise((done, fail) => {
-      request({ socketPath: this.announced.socket, path, method: "GET", agent: false }, (response) => {
-        let text = ""
-        response.setEncoding("utf8").on("data", (part: string) => { text += part }).on("end", () => done({ status: response.statusCode ?? 0, text }))
-      }).on("error", fail).end()
-    })
+    return this.#http(path, {}, undefined)
   }
 
   /** A command under an id of the test's choosing. */
-  post(name: OperationName, input: unknown, command: string): Promise<{ readonly status: number; readonly value: unknown }> {
-    return new Promise((done, fail) => {
-      const body = JSON.stringify(input)
-      request({
-        socketPath: this.announced.socket, path: `/v1/${name.replaceAll(".", "/")}`, method: "POST", agent: false,
-        headers: { "content-type": "application/json", "content-length": Buffer.byteLength(body), "kos-command": command }
-      }, (response) => {
-        let text = ""
-        response.setEncoding("utf8").on("data", (part: string) => { text += part }).on("end", () => done({ status: response.statusCode ?? 0, value: JSON.parse(text) }))
-      }).on("error", fail).end(body)
-    })
+  async post(name: OperationName, input: unknown, command: string): Promise<{ readonly status: number; readonly value: unknown }> {
+    const { status, text } = await this.#http(`/v1/${name.replaceAll(".", "/")}`, { "content-type": "application/json", "kos-command": command }, JSON.stringify(input))
+    return { status, value: JSON.parse(text) }
+  }
+
+  async #http(path: string, headers: Readonly<Record<string, string>>, body: string | undefined): Promise<{ readonly status: number; readonly text: string }> {
+    const at = socketAddress(this.home)
+    try {
+      return await new Promise((done, fail) => {
+        request({
+          socketPath: at.address, path, method: body === undefined ? "GET" : "POST", agent: false,
+          headers: { ...headers, ...(body === undefined ? {} : { "content-length": Buffer.byteLength(body) }) }
+        }, (response) => {
+          let text = ""
+          response.setEncoding("utf8").on("data", (part: string) => { text += part }).on("end", () => done({ status: response.statusCode ?? 0, text }))
+        }).on("error", fail).end(body)
+      })
+    } finally {
+      at.release()
+    }
   }
 }
 

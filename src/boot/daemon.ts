@@ -4,11 +4,11 @@
  * It owns the home's lock, the node in the mesh of now, and the settings in force. Joining and leaving close that node and open another
  * in its place; the doors stay open meanwhile and always ask for the present one.
  */
-import { Cause, Clock, Effect, Exit, Option, Scope } from "effect"
-import { readFile } from "node:fs/promises"
+import { Cause, Clock, Effect, Exit, Scope } from "effect"
 import { makeHandlers } from "../api/handlers/all.ts"
 import type { DaemonView } from "../api/node.ts"
 import type { InputOf, OutputOf } from "../api/operations/table.ts"
+import { readLogLines } from "../api/log-file.ts"
 import { serveApi } from "../api/server.ts"
 import { socketPath } from "../api/socket.ts"
 import { decideLeave } from "../commands/decide-membership.ts"
@@ -234,33 +234,6 @@ const flagsOf = (input: InputOf<"daemon.run">): Readonly<Record<string, string>>
   ...(input.lanOnly ? { "network.dht": "false" } : {}),
   ...(input.level === undefined ? {} : { "log.level": input.level })
 })
-
-const readLogLines = async (path: string, limit: number): Promise<ReadonlyArray<OutputOf<"logs">>> => {
-  const files = [`${path}.1`, path]
-  const lines: Array<OutputOf<"logs">> = []
-  for (const file of files) {
-    const text = await readFile(file, "utf8").catch(() => "")
-    for (const line of text.split("\n")) {
-      if (line === "") continue
-      const parsed = parseLine(line)
-      if (Option.isSome(parsed)) lines.push(lineOf(parsed.value))
-    }
-  }
-  return lines.slice(-limit)
-}
-
-const parseLine = (line: string): Option.Option<LogLine> => {
-  try {
-    const value: unknown = JSON.parse(line)
-    if (typeof value !== "object" || value === null || !("at" in value) || !("level" in value) || !("text" in value)) return Option.none()
-    return Option.some({
-      at: String(value.at), level: levelOf(String(value.level)), text: String(value.text),
-      ...("detail" in value && typeof value.detail === "object" && value.detail !== null ? { detail: Object.fromEntries(Object.entries(value.detail)) } : {})
-    })
-  } catch {
-    return Option.none()
-  }
-}
 
 const lineOf = ({ at, level, text, detail }: LogLine): OutputOf<"logs"> => ({
   at, level, text, ...(detail === undefined ? {} : { detail: JSON.parse(JSON.stringify(detail)) })

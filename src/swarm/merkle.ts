@@ -1,12 +1,12 @@
 /**
- * Hypercore's Merkle tree, as far as bundles need it. Leaves have even indices (block i is 2i), a parent stands between its children; a tree of n
+ * Hypercore's Merkle tree, as far as bundles need it: the shape of partial trees over the hashes of codec/verify/merkle.ts. Leaves have even indices (block i is 2i), a parent stands between its children; a tree of n
  * blocks has one root for each full subtree, largest first.
  */
-import sodium from "sodium-native"
 import caps from "hypercore/lib/caps.js"
 import Verifier, { type Manifest } from "hypercore/lib/verifier.js"
 import { equalBytes } from "../codec/bytes.ts"
 import { asBuffer } from "../codec/hash.ts"
+import { leafNode as plainLeaf, parentNode as plainParent, treeHash as plainTreeHash } from "../codec/verify/merkle.ts"
 import type { TreeNode } from "./host.ts"
 
 /** How many levels the largest full subtree has that starts at this block and ends within `to` blocks. */
@@ -26,13 +26,9 @@ export const covering = (from: number, to: number): ReadonlyArray<number> => {
   return found
 }
 
-export const leafNode = (block: number, value: Uint8Array): TreeNode =>
-  ({ index: 2 * block, size: value.byteLength, hash: digest(0, uint64(value.byteLength), asBuffer(value)) })
+export const leafNode = (block: number, value: Uint8Array): TreeNode => placed(2 * block, plainLeaf(value))
 
-export const parentNode = (left: TreeNode, right: TreeNode): TreeNode => {
-  const size = left.size + right.size
-  return { index: (left.index + right.index) / 2, size, hash: digest(1, uint64(size), left.hash, right.hash) }
-}
+export const parentNode = (left: TreeNode, right: TreeNode): TreeNode => placed((left.index + right.index) / 2, plainParent(left, right))
 
 /** The root of the subtree whose first block this is, from the block and the siblings on the way up. */
 export const climb = (block: number, value: Uint8Array, siblings: ReadonlyArray<TreeNode>): TreeNode =>
@@ -52,8 +48,8 @@ export const merge = (roots: ReadonlyArray<TreeNode>, nodes: ReadonlyArray<TreeN
   return stack
 }
 
-export const treeHash = (roots: ReadonlyArray<TreeNode>): Buffer =>
-  digest(2, ...roots.flatMap((root) => [root.hash, uint64(root.index), uint64(root.size)]))
+/** Hash of the tree that these roots are. */
+export const treeHash = (roots: ReadonlyArray<TreeNode>): Buffer => asBuffer(plainTreeHash(roots.reduce((sum, root) => sum + span(root), 0), roots))
 
 /** The manifest when it is one that our logs have and hashes to this log's key. */
 export const readManifest = (log: string, encoded: Uint8Array): Manifest | undefined => {
@@ -92,14 +88,4 @@ const siblings = (left: TreeNode, right: TreeNode): boolean => {
   return blocks === span(right) && right.index - left.index === 2 * blocks && ((left.index + 1) / blocks - 1) % 4 === 0
 }
 
-const uint64 = (value: number): Buffer => {
-  const out = Buffer.allocUnsafe(8)
-  out.writeBigUInt64LE(BigInt(value))
-  return out
-}
-
-const digest = (kind: number, ...parts: ReadonlyArray<Buffer>): Buffer => {
-  const out = Buffer.allocUnsafeSlow(32)
-  sodium.crypto_generichash_batch(out, [Buffer.of(kind), ...parts])
-  return out
-}
+const placed = (index: number, { size, hash }: { readonly size: number; readonly hash: Uint8Array }): TreeNode => ({ index, size, hash: asBuffer(hash) })

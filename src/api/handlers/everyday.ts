@@ -159,7 +159,7 @@ const warningsOf = (daemon: DaemonView, mesh: MeshView, free: number, unwell: Re
   for (const [log, detail] of mesh.diverged) warnings.push(`the log ${log.slice(0, 8)} has two histories: ${detail}`)
   for (const { log, length } of mesh.tables.witnesses.contradictions()) warnings.push(`members witnessed different histories of log ${log.slice(0, 8)} at ${length} blocks`)
   if (free < settingBytes(daemon.config(), "disk.free.min")) warnings.push(`only ${Math.round(free / 1_048_576)} MiB are free on the disk`)
-  for (const doc of unwell.slice(0, 3)) warnings.push(`${doc} is quarantined; its last valid state is in force`)
+  for (const doc of unwell.slice(0, 3)) warnings.push(`the document ${doc} is quarantined; its last valid state is in force`)
   warnings.push(...daemon.config().faults.slice(0, 3))
   return warnings
 }
