@@ -68,7 +68,7 @@ export const openBenchNode = async (directory: string, name: "server" | "away", 
   fs.mkdirSync(directory, { recursive: true })
   const store = await HypercoreStore.open(path.join(directory, "logs"))
   const tables = new Tables(path.join(directory, "tables.db"))
-  const members = new Members(operations.mesh, tables.database)
+  const members = new Members(operations.mesh, tables)
   tables.transaction(() => {
     for (const bytes of operations.list) {
       const taken = members.take(bytes, "met")

@@ -32,6 +32,8 @@ t.test("alone, a log that lost blocks is closed for ever and a new one says how 
     const doctor = await node.ask("doctor", [], { codes: [0, 10] })
     t.match(doctor.findings.find(({ about, level }) => about === "log" && level === "warning")?.detail, new RegExp(`closed at ${body.length} of ${length} blocks`), "doctor says so")
     t.notOk(doctor.healthy)
+    const { rebuild } = await node.ask("doctor", ["--rebuild"], { codes: [0, 10] })
+    if (rebuild?.equal !== true) t.match(rebuild?.differences, [new RegExp(`^${length - body.length} blocks of log ${body.log.slice(0, 8)} were folded and are held no more`)], "what cannot be rebuilt is told")
     const verified = await node.ask("event.verify", [], { codes: [0, 1] })
     const old = verified.logs.find(({ log }) => log === before.node.log)
     t.same(verified.misbehaviour, [], "no second history")
@@ -115,7 +117,7 @@ t.test("full and read-only disks: refused with the reason, earlier data intact, 
   writeFileSync(`${mount}/filler`, Buffer.alloc(Math.max(0, free() - 8 * 1_048_576), 1))
   await expectRefused(/nothing was written: the disk is full/)
   try {
-    writeFileSync(`${mount}/filler2`, Buffer.alloc(64 * 1_048_576, 1))
+    writeFileSync(`${mount}/filler2`, Buffer.alloc(16 * 1_048_576, 1))
   } catch {
     // As full as it gets.
   }
@@ -145,7 +147,7 @@ t.test("full and read-only disks: refused with the reason, earlier data intact, 
 
 const mounted = (t: Test, mount: string): boolean => {
   try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", mount], { stdio: "ignore" })
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=160m", "tmpfs", mount], { stdio: "ignore" })
   } catch {
     rmSync(mount, { recursive: true })
     t.comment("only root can mount a small disk to fill: not tested")

@@ -67,7 +67,7 @@ const clock = (node: MeshNode, now: number, say: (about: string, level: Finding[
 
 const log = (node: MeshNode, say: (about: string, level: Finding["level"], detail: string, fix?: string) => void): void => {
   const { report, journal, diverged, tables, runner } = node
-  if (report.succession !== undefined) say("log", "note", report.succession.finding === "Copied"
+  if (report.succession !== undefined) say("log", report.succession.finding === "Copied" ? "note" : "warning", report.succession.finding === "Copied"
     ? `this directory is a copy: log ${report.succession.log.slice(0, 8)} is left to the original, ${report.succession.successor.slice(0, 8)} is written here`
     : `log ${report.succession.log.slice(0, 8)} was closed at ${report.succession.length} of ${report.succession.expected} blocks: ${report.succession.why}`)
   if (report.lastRun?.unclean === true) say("log", "note", "the last run ended without a stop; nothing that was acknowledged is missing")
@@ -76,6 +76,12 @@ const log = (node: MeshNode, say: (about: string, level: Finding["level"], detai
   if (runner.fault !== undefined) say("log", "fault", `nothing is folded at the moment: ${runner.fault}`)
   if (diverged.size === 0 && runner.fault === undefined) say("log", "good", `this node's log has ${journal.length()} blocks and is written`)
 }
+
+/** Logs of which more was folded than is held now: what came of those blocks cannot be rebuilt. */
+const lostBlocks = ({ tables, journal }: MeshNode): ReadonlyArray<string> => tables.cursors.all().flatMap(({ log, folded }) => {
+  const length = log === journal.log() ? journal.length() : tables.heads.get(log)?.length ?? 0
+  return folded > length ? [`${folded - length} blocks of log ${log.slice(0, 8)} were folded and are held no more`] : []
+})
 
 /** How often a rebuild is compared again because events came in meanwhile. */
 const comparesMax = 5
@@ -112,6 +118,11 @@ export const rebuild = async (
       // Logs that an operation made known are folded now.
       runner.wake()
       await runner.idle()
+      const lost = lostBlocks(node)
+      if (lost.length > 0) {
+        differences = lost
+        break
+      }
       const [live, again] = [node.tables.fingerprint(), tables.fingerprint()]
       if (live.cursors !== again.cursors) continue
       const parts = ["events", "commands", "witnesses", "operations", "documents"] as const

@@ -130,8 +130,10 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   if (recoveries.length > 0 || powerCut || (finding._tag !== "New" && finding._tag !== "Healthy")) yield* promise(() => correctHeads(store, tables))
   // Documents that stalled are tried once more: what ended the worker then may have been its version.
   for (const doc of tables.documents.stalledDocuments()) tables.documents.stall(doc, undefined)
+  const empty = tables.events.totals().events === 0
   runner.wake()
   yield* promise(() => runner.idle())
+  if (empty) yield* promise(() => findHeads(store, tables, members, runner))
   const swarm: Swarm = makeSwarm(built.host, () => options.carriers(self()), {
     ...options.limits(base), now, hint: (device) => tables.receipts.peer(device)?.remote,
     redeem: (request, device, hash) => options.redeem(self())(request, device, hash)
@@ -175,6 +177,25 @@ const correctHeads = async (store: HypercoreStore, tables: Tables): Promise<void
     } finally {
       await held.close()
     }
+  }
+}
+
+/** Tables that begin empty do not know what this disk holds: it is looked for, log by log as operations make them known. */
+const findHeads = async (store: HypercoreStore, tables: Tables, members: Members, runner: Runner): Promise<void> => {
+  const seen = new Set<string>()
+  for (;;) {
+    const logs = members.logs().map(({ log }) => log).filter((log) => !seen.has(log))
+    if (logs.length === 0) return
+    for (const log of logs) {
+      seen.add(log)
+      const held = await store.openHeld(log)
+      try {
+        if (held.length() > 0 && tables.heads.grew(log, held.length())) runner.wake(log)
+      } finally {
+        await held.close()
+      }
+    }
+    await runner.idle()
   }
 }
 

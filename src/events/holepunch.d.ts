@@ -43,7 +43,7 @@ declare module "hypercore" {
     treeHash(length?: number): Promise<Buffer>
     update(options?: { readonly wait?: boolean }): Promise<boolean>
     replicate(stream: unknown, options?: unknown): unknown
-    readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void } }>
+    readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void }; sendSync(): void }>
     readonly core: { readonly replicator: { attached(mux: unknown): boolean; detachFrom(mux: unknown): void } }
     getManifest(options: { readonly raw: true }): Buffer | null
     proof(request: {

@@ -320,14 +320,14 @@ export class Runner {
     }
     const late = answers.flatMap((answer) => "stalled" in answer ? [] : answer.released).flatMap(({ log, block, offset, verdict }) =>
       verdict._tag === "Refused" ? [{ log, block, offset, device: this.#device(log) ?? "", why: verdict.why }] : [])
-    const own = this.#options.ownLog().log
     const wrong = new Set(faults.map((fault) => `${fault.log}/${fault.block}.${fault.offset ?? -1}`))
     try {
       tables.transaction(() => {
-        const rows = blocks.flatMap(({ log, block, events }) => events.map((event, offset) => ({
+        const rows = blocks.flatMap(({ log, block, events, device }) => events.map((event, offset) => ({
           log, block, offset, type: event.envelope.type, ms: event.envelope.at.ms, count: event.envelope.at.count, actor: event.envelope.actor,
           subject: event.envelope.subject, status: statusOf(event, wrong.has(`${log}/${block}.${offset}`)),
-          ...(log === own && event.envelope.command !== "" ? { command: event.envelope.command } : {})
+          // Of earlier logs of this node too: a rebuild must know what was answered before a log was succeeded.
+          ...(device === this.#options.ownDevice && event.envelope.command !== "" ? { command: event.envelope.command } : {})
         })))
         const arrivals = tables.events.add(rows)
         first = arrivals[0] ?? 0

@@ -112,7 +112,8 @@ export const download = (host: SwarmHost, options: ReplicationOptions, request: 
         } else {
           progressAt = options.now()
         }
-        await pause(budgetMs > 0 ? Math.min(budgetMs, options.tickMs) : Math.min(options.tickMs, options.stallMs))
+        await pause(budgetMs > 0 ? Math.min(budgetMs, options.tickMs) : Math.min(options.nudgeMs, options.tickMs, options.stallMs))
+        if (options.now() - progressAt >= options.nudgeMs) link.nudge()
         const fault = health(link)
         if (fault !== undefined) return { kind: "failed", why: fault }
       }

@@ -73,7 +73,8 @@ export interface ReplicatedLog {
   readonly length: number
   readonly contiguousLength: number
   readonly fork: number
-  readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void } }>
+  /** `sendSync` tells the peer again how much of the log is held here. */
+  readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void }; sendSync(): void }>
   readonly core: { readonly replicator: { attached(mux: unknown): boolean; detachFrom(mux: unknown): void } }
   replicate(mux: unknown): unknown
   download(range: { readonly start: number; readonly end: number; readonly linear?: boolean }): { done(): Promise<unknown>; destroy(): void }

@@ -15,6 +15,8 @@ export interface ReplicationOptions {
   readonly aheadMax: number
   /** No block for this long: the download is dropped and another peer is asked. */
   readonly stallMs: number
+  /** No block for this long: the peer is told again how much is held here. */
+  readonly nudgeMs: number
   readonly retryMs: number
   readonly retryMsMax: number
   /** Growth of a log under download is recorded at most this often. */
@@ -34,6 +36,7 @@ export const replicationDefaults: Omit<ReplicationOptions, "now"> = {
   windowBlocksMax: 1_024,
   aheadMax: 16_384,
   stallMs: 30_000,
+  nudgeMs: 300,
   retryMs: 1_000,
   retryMsMax: 300_000,
   grewMs: 20,

@@ -19,6 +19,11 @@ export interface Link {
   readonly attach: () => void
   /** Is the peer's channel of this log open? */
   readonly connected: () => boolean
+  /**
+   * Tells the peer our length once more. Hypercore 11.37 forgets to when the peer's own length comes in while it looks whether it could
+   * upgrade the peer; the peer then never acknowledges our length, and we ask for nothing beyond it until the channel is opened anew.
+   */
+  readonly nudge: () => void
   readonly release: () => void
 }
 
@@ -213,6 +218,9 @@ export const makeLinks = (
         log,
         attach: () => attach(entry),
         connected: () => connected(entry),
+        nudge: () => {
+          for (const peer of log.peers) if (peer.protomux === mux) peer.sendSync()
+        },
         release: () => {
           if (!released) release(name, entry)
           released = true
