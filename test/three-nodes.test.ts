@@ -60,6 +60,20 @@ t.test("a change travels on through a node that did not make it, while its autho
   await Promise.all([a, b, c].map((node) => inTouch(node, 3)))
 })
 
+t.test("all three write at once while they are in touch, and no log stalls on its way", async (t) => {
+  const pagesEach = 40
+  const began = performance.now()
+  await Promise.all([a, b, c].map((node) => Promise.all(Array.from({ length: 4 }, async (_, writer) => {
+    for (let i = writer; i < pagesEach; i += 4) await node.call("memory.add", { page: `${node.name}/page${i}`, text: `Page ${i} of ${node.name}.` })
+  }))))
+  for (const node of [a, b, c]) {
+    await waitFor(`${node.name} holds all pages`, travelMs, async () =>
+      (await node.call("memory.list", {})).filter(({ module }) => ["ada", "ben", "cyd"].includes(module)).length === 3 * pagesEach ? true : undefined)
+  }
+  t.pass(`${3 * pagesEach} pages everywhere`)
+  t.comment(`after ${Math.round(performance.now() - began)} ms`)
+})
+
 t.test("while one is stopped the others go on, and say for whom something waits; it catches up", async (t) => {
   await b.stop()
   await inTouch(a, 2)
