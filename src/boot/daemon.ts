@@ -211,6 +211,8 @@ const followSettings = (
   const stop = node.runner.onFold(({ documents, operations }) => {
     if (!operations && !documents.some((doc) => doc.startsWith("config/"))) return
     settings.refresh(node)
+    // A person's own settings say nothing to the node itself.
+    if (!operations && !documents.some((doc) => doc.startsWith("config/") && !doc.includes("/user."))) return
     log.limits = limitsOf(settings)
     const next = networkOf(settings)
     if (next === network) return

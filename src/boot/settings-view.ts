@@ -5,10 +5,13 @@ import { isWhy, parseDocId } from "../projections/families/doc-id.ts"
 import type { ConfigSource } from "../api/node.ts"
 import type { MeshNode } from "./mesh-node.ts"
 
+type Parts = Pick<MeshNode, "tables" | "members" | "vault">
+
 export class SettingsView {
   readonly #env: Readonly<Record<string, string | undefined>>
   readonly #flags: Readonly<Record<string, string>>
   #config: Config<ConfigSource>
+  #stale: Parts | undefined
 
   /** Without a mesh: defaults, environment and flags, for what must be known before any document can be read. */
   constructor(env: Readonly<Record<string, string | undefined>>, flags: Readonly<Record<string, string>>) {
@@ -18,12 +21,20 @@ export class SettingsView {
   }
 
   get(): Config<ConfigSource> {
+    if (this.#stale !== undefined) {
+      const parts = this.#stale
+      this.#stale = undefined
+      this.#config = this.#read(parts)
+    }
     return this.#config
   }
 
-  /** Reads the layers that apply to this node anew. */
-  refresh(mesh: Pick<MeshNode, "tables" | "members" | "vault">): void {
-    const { tables, members, vault } = mesh
+  /** Says that documents changed; the layers that apply to this node are read anew when somebody asks. */
+  refresh(parts: Parts): void {
+    this.#stale = parts
+  }
+
+  #read({ tables, members, vault }: Parts): Config<ConfigSource> {
     const role = members.view().members.get(vault.deviceId)?.role ?? "member"
     const wanted: ReadonlyArray<LayerId> = ["mesh", `role:${role}`, `node:${vault.deviceId}`]
     const ids = tables.documents.list("config").map(({ id }) => id)
@@ -44,6 +55,6 @@ export class SettingsView {
         }
       }
     })
-    this.#config = resolveConfig({ layers, env: this.#env, flags: this.#flags })
+    return resolveConfig({ layers, env: this.#env, flags: this.#flags })
   }
 }
