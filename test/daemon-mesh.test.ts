@@ -138,7 +138,7 @@ t.test("an exported history is checked by an outsider with one file, and a chang
   const proof = `${directory}/audit.json`
   const [made] = await alpha.lines("event.export", ["--proof", proof])
   t.match(made, { file: proof })
-  const tool = `${directory}/kos-verify`
+  const tool = `${directory}/kos-verify.mjs`
   execFileSync(process.execPath, [resolve(import.meta.dirname, "../src/codec/verify/build.mjs"), tool])
   const check = (file: string): { readonly code: number; readonly out: string } => {
     try {

@@ -32,6 +32,9 @@ const caches = join(tmpdir(), `kos-test-caches-${process.getuid?.() ?? 0}`)
 const plainEnv = (more: Readonly<Record<string, string>>): Record<string, string> =>
   ({ PATH: process.env["PATH"] ?? "/usr/bin:/bin", HOME: caches, XDG_CACHE_HOME: caches, ...more })
 
+/** For `env`: the test runner puts hooks of its own into every Node that is spawned. A daemon is to be as people run it; `env` gives its pid on. */
+const withoutHooks = ["-u", "NODE_OPTIONS"]
+
 export interface Ran {
   readonly code: number | null
   readonly out: string
@@ -81,7 +84,7 @@ export const kos = async (argv: ReadonlyArray<string>, options: CallOptions = {}
 }
 
 const kosProcess = async (argv: ReadonlyArray<string>, options: CallOptions): Promise<Ran> => {
-  const child = spawn(bin, argv, { cwd: options.cwd ?? "/", env: plainEnv(options.env ?? {}), stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"] })
+  const child = spawn("env", [...withoutHooks, bin, ...argv], { cwd: options.cwd ?? "/", env: plainEnv(options.env ?? {}), stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"] })
   let out = ""
   let err = ""
   child.stdout?.on("data", (part: Buffer) => {
@@ -149,8 +152,8 @@ export class TestNode {
   /** Resolves when the daemon is ready. Another mode or environment may be given for this run. */
   async start(more: DaemonOptions = {}): Promise<this> {
     const { name, isolated = false, env = {}, node = [], args = [] } = { ...this.#options, ...more }
-    const child = spawn(process.execPath, [
-      ...node, main, "--home", this.home, "--json", "daemon", "run", "--lan-only", ...(name === undefined ? [] : ["--name", name]), ...args
+    const child = spawn("env", [
+      ...withoutHooks, process.execPath, ...node, main, "--home", this.home, "--json", "daemon", "run", "--lan-only", ...(name === undefined ? [] : ["--name", name]), ...args
     ], { cwd: "/", env: plainEnv({ ...(isolated ? { KOS_NETWORK_MODE: "isolated" } : {}), ...env }), stdio: ["ignore", "pipe", "pipe"] })
     this.#child = child
     let out = ""

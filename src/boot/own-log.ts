@@ -9,10 +9,12 @@
  */
 import { Effect } from "effect"
 import { logKey } from "../events/hypercore-store.ts"
-import type { Finding, Journal, LastRun } from "../events/journal.ts"
+import type { Finding, Journal, LastRun, Mismatch } from "../events/journal.ts"
 import type { LogStoreError } from "../events/log-store.ts"
 import type { Vault } from "../vault/vault.ts"
 
+/** A log of this many blocks is succeeded by another at the next start; peers exchange no log of more than twice as many. */
+export const ownBlocksMax = 8_388_608
 /** How long a short log waits for peers, milliseconds. */
 export const healMsMax = 10_000
 /** How long a healthy-looking log waits for word from peers after a restart of the machine, milliseconds. */
@@ -20,7 +22,7 @@ export const wordMsMax = 3_000
 
 export interface Succession {
   readonly log: string
-  readonly finding: Finding["_tag"]
+  readonly finding: Finding["_tag"] | "Long"
   /** Blocks held, and blocks that the mark speaks of. */
   readonly length: number
   readonly expected: number
@@ -45,6 +47,7 @@ export interface OwnLogOptions {
   /** The length that peers report of the own log, after waiting for a first word of any. 0 when nobody is there. */
   readonly word: (msMax: number) => Promise<number>
   readonly notice: (level: "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>) => void
+  readonly blocksMax?: number
 }
 
 /** Brings the journal to where it may begin; does not begin it. */
@@ -76,21 +79,28 @@ export const settleOwnLog = (options: OwnLogOptions): Effect.Effect<OwnLogReport
     const reported = yield* Effect.promise(() => word(wordMsMax))
     if (reported > finding.expected) finding = { ...finding, expected: reported, treeHash: unknownHash }
   }
-  if (finding._tag === "New" || finding._tag === "Healthy") return { lastRun, healed, succession: undefined }
   const old = journal.log()
+  const sound = finding._tag === "New" || finding._tag === "Healthy"
+  const length = journal.length()
+  if (sound && length < (options.blocksMax ?? ownBlocksMax)) return { lastRun, healed, succession: undefined }
+  const why: Ended = finding._tag === "New" || finding._tag === "Healthy"
+    ? { _tag: "Long", length, expected: length, treeHash: yield* Effect.promise(() => journal.treeHash(length)) } : finding
   const next = yield* Effect.promise(() => options.vault.nextLogKeyPair(options.mesh))
   yield* journal.succeed(next.keyPair)
   const succession: Succession = {
-    log: old, finding: finding._tag, length: finding.length, expected: finding.expected, treeHash: finding.treeHash,
-    successor: logKey(next.keyPair.publicKey), why: whyOf[finding._tag]
+    log: old, finding: why._tag, length: why.length, expected: why.expected, treeHash: why.treeHash,
+    successor: logKey(next.keyPair.publicKey), why: whyOf[why._tag]
   }
-  notice("warn", `${finding._tag === "Copied" ? "left" : "closed"} log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
+  notice("warn", `${why._tag === "Copied" ? "left" : "closed"} log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
   return { lastRun, healed, succession }
 })
 
 const unknownHash = "0".repeat(64)
 
-const whyOf: Readonly<Record<Exclude<Finding["_tag"], "New" | "Healthy">, string>> = {
+type Ended = Exclude<Finding, { readonly _tag: "New" | "Healthy" }> | ({ readonly _tag: "Long" } & Mismatch)
+
+const whyOf: Readonly<Record<Ended["_tag"], string>> = {
+  Long: "it is as long as one log may become",
   Short: "it lost its tail, and no peer could bring it back",
   Rewritten: "its blocks are not those that were published",
   Copied: "its directory is a copy, and the original may still be in use",
