@@ -55,11 +55,12 @@ export const download = (host: SwarmHost, options: ReplicationOptions, request: 
     }
   })
 
-  const compare = async (link: Link): Promise<DownloadEnd | undefined> => {
+  const compare = async (link: Link, early: Promise<Uint8Array | undefined> | undefined): Promise<DownloadEnd | undefined> => {
     const length = link.log.contiguousLength
     if (length === 0 || state.agreed.has(name)) return undefined
+    const probe = length === request.held && early !== undefined ? early : state.peer.probe(name, length)
     const ours = await link.log.treeHash(length)
-    const theirs = await state.peer.probe(name, length)
+    const theirs = await probe
     if (end !== undefined) return end
     if (theirs === undefined) return { kind: "failed", why: `it did not show its tree hash at ${length}` }
     if (!equalBytes(ours, theirs)) return { kind: "diverged", why: `another history at length ${length}` }
@@ -68,6 +69,8 @@ export const download = (host: SwarmHost, options: ReplicationOptions, request: 
   }
 
   const run = async (): Promise<DownloadEnd> => {
+    // Asked before the log is open here: the peer opens it meanwhile. Should we hold another length than recorded, compare asks again.
+    const early = request.held > 0 && !state.agreed.has(name) ? state.peer.probe(name, request.held) : undefined
     const link = await state.peer.links.acquire(name)
     const ranges: Array<{ destroy(): void }> = []
     const log = link.log
@@ -85,7 +88,7 @@ export const download = (host: SwarmHost, options: ReplicationOptions, request: 
       signal()
     }
     try {
-      const unequal = await compare(link)
+      const unequal = await compare(link, early)
       if (unequal !== undefined) return unequal
       log.on("download", onBlock)
       link.attach()

@@ -28,7 +28,7 @@ export interface ReplicationOptions {
 }
 
 export const replicationDefaults: Omit<ReplicationOptions, "now"> = {
-  openMax: 32,
+  openMax: 64,
   lingerMax: 32,
   lingerMs: 2_000,
   servedMax: 128,
