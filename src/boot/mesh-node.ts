@@ -26,6 +26,7 @@ import { makeSwarm, type Swarm, type SwarmMode, type SwarmOptions } from "../swa
 import { singleKeyring } from "../vault/keyring.ts"
 import type { Vault } from "../vault/vault.ts"
 import { readIntroduction } from "./introduction.ts"
+import { refoldWithoutLost, writeAgain } from "./lost-blocks.ts"
 import { openStore } from "./open-store.ts"
 import { type OwnLogReport, settleOwnLog } from "./own-log.ts"
 import { makeSwarmHost } from "./swarm-host.ts"
@@ -160,11 +161,17 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   node = opened
   // Growths that a power cut took would otherwise be numbered again, and peers would miss them.
   if (report.lastRun?.unclean === true || report.succession !== undefined) tables.heads.renewSequence()
+  const remembered = report.succession === undefined ? [] : yield* promise(() => refoldWithoutLost(base))
   journal.begin()
   yield* Effect.addFinalizer((exit) => dispatch.record([{
     type: "node.stopped/1", subject: "node", body: { reason: Exit.isSuccess(exit) ? "went into another mesh" : Cause.hasInterruptsOnly(exit.cause) ? "asked to stop" : "a fault" }
   }]).pipe(Effect.ignore, Effect.andThen(Effect.promise(() => farewell(opened))), Effect.andThen(journal.stop()), Effect.andThen(Effect.promise(() => runner.stop()))))
   yield* sayStart(opened, options.version, recoveries).pipe(Effect.catch((refusal) => Effect.sync(() => notice("warn", `the start could not be recorded: ${refusal.message}`))))
+  if (remembered.length > 0) {
+    const written = yield* writeAgain(opened, remembered, now)
+    notice("warn", `${written} documents said what only lost blocks had said; it was written again`)
+    yield* dispatch.record([{ type: "node.recovered/1", subject: "node", body: { what: "documents", detail: `${written} documents said what only lost blocks had said; it was written again` } }]).pipe(Effect.ignore)
+  }
   return opened
 })
 

@@ -31,11 +31,12 @@ import { parseDocId } from "./families/doc-id.ts"
 import type { Members } from "./members.ts"
 import type { Tables } from "./tables/tables.ts"
 
-/** Blocks read from one log in one go. */
+/** Blocks read from one log in one go, at most, and at least where it has that many: opening a log costs as much as reading a few blocks. */
 export const windowBlocksMax = 128
+const windowBlocksMin = 32
 /**
  * Blocks, events and bytes of blocks folded in one tick. Large ticks are cheap: Automerge takes a document's changes at 20 µs each when they come
- * together and at 70 µs in portions of 25, and states are kept once. Small nodes are bounded by the events: some hold 1 KiB of memory each.
+ * together and at 70 µs in portions of 25, and states are kept once. What bounds a tick is memory, about 1 KiB for each event.
  */
 export const tickBlocksMax = 2_048
 export const tickEventsMax = 32_768
@@ -144,6 +145,14 @@ export class Runner {
     return new Promise((done) => this.#idleWaiters.push(done))
   }
 
+  /** Everything is folded from the beginning after `clear` has emptied the tables; no tick is under way meanwhile. */
+  async again(clear: () => void): Promise<void> {
+    await this.idle()
+    this.#taken.clear()
+    clear()
+    this.wake()
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true
     this.#pending.clear()
@@ -238,9 +247,9 @@ export class Runner {
       for (const { log, device, blocks: count } of backlog) {
         if (full()) break
         const from = this.#from(log)
-        const share = Math.max(1, Math.ceil(Math.min(count, count * tickBlocksMax / left) / rounds))
+        const share = Math.max(windowBlocksMin, Math.ceil(count * Math.min(1, tickBlocksMax / left) / rounds))
         const to = Math.min(this.#length(log), from + share, from + windowBlocksMax)
-        if (from >= to) continue
+        if (from >= to || !this.#pending.has(log)) continue
         const read = await this.#read(log, from, to)
         for (const { block, bytes } of read) {
           const taken = this.#ingest(log, device, block, bytes)
