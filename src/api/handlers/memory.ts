@@ -54,8 +54,13 @@ export const memoryHandlers = (daemon: DaemonView): Pick<Handlers, MemoryNames> 
     return yield* written(daemon, "memory.add", call, page, { _tag: "Add", page, text: text ?? "", ...wishesOf(field, undefined) })
   }),
 
-  "memory.edit": ({ page, text, base, field, unset }, call) => written(daemon, "memory.edit", call, page, {
-    _tag: "Edit", page, ...(text === undefined ? {} : { text }), ...(base === undefined ? {} : { base }), ...wishesOf(field, unset)
+  "memory.edit": ({ page, text, base, field, unset }, call) => Effect.gen(function*() {
+    const state = daemon.mesh().tables.documents.state(yield* docOfPage(page))
+    // An editor that was opened on nothing, or text from stdin, makes the page.
+    const isNew = text !== undefined && (base ?? "") === "" && (state === undefined || readPage(state.live).state === "forgotten")
+    return yield* written(daemon, "memory.edit", call, page, isNew ? { _tag: "Add", page, text, ...wishesOf(field, unset) } : {
+      _tag: "Edit", page, ...(text === undefined ? {} : { text }), ...(base === undefined ? {} : { base }), ...wishesOf(field, unset)
+    })
   }),
 
   "memory.forget": ({ page }, call) => Effect.map(written(daemon, "memory.forget", call, page, { _tag: "Forget", page }), ({ summary, events }) => ({ summary, events })),

@@ -33,7 +33,7 @@ export const meshHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     return {
       id: mesh.mesh, name: view.name, mode: mesh.swarm.mode(), created: timeText(created?.ms ?? 0),
       role: view.members.get(mesh.vault.deviceId)?.role ?? "member",
-      members: [...view.members.values()].map((member) => ({
+      members: [...view.members.values()].toSorted(byName).map((member) => ({
         name: member.name, device: member.device, role: member.role, standing: member.standing, since: timeText(member.ms), self: member.device === mesh.vault.deviceId
       }))
     }
@@ -80,7 +80,7 @@ export const meshHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
   "node.list": ({ all }) => Effect.sync(() => {
     const mesh = daemon.mesh()
     const states = peerStates(mesh)
-    return [...mesh.members.view().members.values()].filter((member) => all || member.standing === "member").map((member) => nodeRow(mesh, member, states))
+    return [...mesh.members.view().members.values()].filter((member) => all || member.standing === "member").toSorted(byName).map((member) => nodeRow(mesh, member, states))
   }),
 
   "node.show": ({ node }) => Effect.gen(function*() {
@@ -144,6 +144,8 @@ const inviteRow = (daemon: DaemonView, mesh: MeshView, record: InviteRecord): Ou
   issued: operationBy(mesh, mesh.members.operations().find((operation) => operation.says.kind === "invite.issued" && operation.says.invite === record.invite)),
   state: record.withdrawn ? "withdrawn" : record.used >= record.uses ? "used" : daemon.now() >= record.expiresMs ? "expired" : "open"
 })
+
+const byName = (a: Member, b: Member): number => a.name.localeCompare(b.name)
 
 const unknownLog = "0".repeat(64)
 

@@ -3,6 +3,7 @@
  * at any moment: nothing here is the only copy of anything. Before each step that could be its last it writes into shared memory
  * which part and which change it is at, so that the other side can name the guilty one.
  */
+import { makeRoom } from "./wasm-room.ts"
 import { type MessagePort, workerData } from "node:worker_threads"
 import { LoadedDocument, messageOf, Unreadable, type Validate } from "./document.ts"
 import { decodeGateMemory, encodeGateMemory } from "./gate-memory.ts"
@@ -21,6 +22,7 @@ const documents = new Map<DocId, LoadedDocument>()
 const { port, progress: shared, validator }: WorkerData = workerData
 const progress = new Int32Array(shared)
 const { validate }: { readonly validate: Validate } = await import(validator)
+makeRoom()
 
 class Stall {
   readonly why: string

@@ -1,6 +1,6 @@
 import { ago, bold, bytes, count, dim, duration, green, oneLine, pairs, plain, red, safe, table, type View, yellow } from "../text.ts"
 import type { OutputOf } from "../../operations/table.ts"
-import { done, type Lines, names, type Renderer } from "./shared.ts"
+import { brief, done, type Lines, names, type Renderer } from "./shared.ts"
 
 /** Never longer than a small terminal. */
 export const statusLinesMax = 24
@@ -84,7 +84,7 @@ export const doctor: Renderer<"doctor"> = (value, view) => {
 }
 
 export const events: Renderer<"events"> = (value, view) => [
-  `${dim(view, `@${value.kosarrival}`.padEnd(7))} ${ago(view, value.time).padEnd(10)} ${value.kosnode.padEnd(10)} ${value.type.padEnd(22)} ${value.subject ?? ""}` +
+  `${dim(view, `@${value.kosarrival}`.padEnd(7))} ${ago(view, value.time).padEnd(10)} ${value.kosnode.padEnd(10)} ${value.type.padEnd(22)} ${brief(value.subject ?? "")}` +
     (value.kosactor === "device" ? "" : dim(view, ` by ${value.kosactor}`))
 ]
 

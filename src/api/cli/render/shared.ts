@@ -8,6 +8,8 @@ export type Renderer<Name extends OperationName> = (value: OutputOf<Name>, view:
 
 export const who = (by: By): string => `${by.actor === "device" ? "" : `${by.actor} on `}${nodeOf(by)}`
 export const nodeOf = (by: { readonly node: string; readonly device: string }): string => (by.node === "" ? short(by.device) : by.node)
+/** Whole keys in a subject or document, shortened: what a person compares is their beginning. */
+export const brief = (text: string): string => text.replace(/[0-9a-f]{64}/g, (key) => `${key.slice(0, 8)}…`)
 export const mark = (by: By): string => (by.arrival === undefined ? by.address : `@${by.arrival}`)
 export const byLine = (view: View, by: By): string => `${who(by)}, ${ago(view, by.at)} (${mark(by)})`
 
@@ -33,7 +35,7 @@ export const differences = (view: View, all: ReadonlyArray<Difference>): Lines =
   all.map(({ document, path, change, before, after, by }) => {
     const sign = { added: "+", removed: "-", changed: "~" }[change]
     const values = change === "added" ? inline(after) : change === "removed" ? inline(before) : `${oneLine(inline(before), 60)} → ${oneLine(inline(after), 60)}`
-    return `${sign} ${document}${path === "" ? "" : ` ${path}`}: ${oneLine(values, 130)}${by === undefined ? "" : dim(view, `  ${byLine(view, by)}`)}`
+    return `${sign} ${brief(document)}${path === "" ? "" : ` ${path}`}: ${oneLine(values, 130)}${by === undefined ? "" : dim(view, `  ${byLine(view, by)}`)}`
   })
 
 export const history = (view: View, rows: ReadonlyArray<HistoryRow>, empty: string): Lines =>

@@ -1,12 +1,12 @@
 /** Events, settings, agents, memory. */
 import { ago, bold, bytes, count, dim, duration, green, inline, oneLine, pairs, plain, red, short, table, when, yellow } from "../text.ts"
-import { byLine, conflict, differences, done, history, type Lines, names, type Renderer, who } from "./shared.ts"
+import { brief, byLine, conflict, differences, done, history, type Lines, names, type Renderer, who } from "./shared.ts"
 
 export const eventList: Renderer<"event.list"> = (rows, view) =>
   rows.length === 0
     ? ["No events."]
     : table(view, ["event", "when", "node", "who", "type", "subject", "what"], rows.map((row) => [
-      `@${row.arrival}`, ago(view, row.at), row.node, row.actor === "device" ? "" : row.actor, row.known ? row.type : `${row.type} (unknown here)`, row.subject, row.summary
+      `@${row.arrival}`, ago(view, row.at), row.node, row.actor === "device" ? "" : row.actor, row.known ? row.type : `${row.type} (unknown here)`, brief(row.subject), row.summary
     ]))
 
 export const eventShow: Renderer<"event.show"> = (value, view) => [
