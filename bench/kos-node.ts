@@ -61,6 +61,8 @@ export interface BenchNode {
   readonly store: HypercoreStore
   /** Sorted heads of a document as the tables have them. */
   heads(doc: string): string
+  /** Saves every document, as the reactor of boot does when enough changes have come since the last time. */
+  save(): Promise<void>
   close(): Promise<void>
 }
 
@@ -101,6 +103,12 @@ export const openBenchNode = async (directory: string, name: "server" | "away", 
   return {
     tables, runner, swarm, store,
     heads: (doc) => (tables.documents.state(doc)?.heads ?? []).toSorted().join(),
+    save: async () => {
+      for (const { id } of tables.documents.list("memory")) {
+        const saved = await Effect.runPromise(worker.save(id, (doc) => tables.documents.load(doc)))
+        if (saved !== undefined) tables.documents.putSnapshot(id, saved.snapshot, saved.gate)
+      }
+    },
     close: async () => {
       await swarm.stop()
       await runner.stop()
@@ -133,10 +141,11 @@ export const writeBursts = async (directory: string, docs: ReadonlyArray<string>
   return lengths
 }
 
-/** Folds what the logs of a closed home hold, up to these lengths. */
-export const foldHome = async (directory: string, name: "server" | "away", lengths: Readonly<Record<string, number>>) => {
+/** Folds what the logs of a closed home hold, up to these lengths; with snapshots on demand. */
+export const foldHome = async (directory: string, name: "server" | "away", lengths: Readonly<Record<string, number>>, save = false) => {
   const node = await openBenchNode(directory, name, () => [])
   await foldTo(node, lengths)
+  if (save) await node.save()
   await node.close()
 }
 

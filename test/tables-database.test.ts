@@ -251,7 +251,7 @@ t.test("what is derived can be emptied and folded again; what only this node kno
     tables.documents.append("memory/notes/a", [change()])
     tables.documents.putState("memory/notes/a", state())
     tables.witnesses.add(attic, { logs: [{ log, fork: 0, length: 3, treeHash: "ab".repeat(32) }] })
-    tables.database.prepare("INSERT INTO operations VALUES ('h', 0, x'01') ON CONFLICT DO UPDATE SET source = 0").run()
+    tables.database.prepare("INSERT INTO operations (hash, source, bytes) VALUES ('h', 0, x'01') ON CONFLICT DO UPDATE SET source = 0").run()
   })
   const empty = tables.fingerprint()
   fold()

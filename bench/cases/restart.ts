@@ -17,7 +17,7 @@ const prepare = async ({ dir, short }: { readonly dir: string; readonly short: b
   const played = play(workload, writerLogs)
   const home = path.join(dir, "home")
   const before = await writeBursts(home, played.docs, [...played.base, ...played.rounds.slice(0, 99).flat()])
-  await foldHome(home, "server", before)
+  await foldHome(home, "server", before, true)
   const lengths = await writeBursts(home, played.docs, played.rounds.slice(99).flat())
   const manifest: Manifest = { changes: workload.changes, lengths, docs: played.docs.map((doc, i) => ({ doc, heads: played.heads[i]?.join() ?? "" })) }
   fs.writeFileSync(path.join(dir, "restart.json"), JSON.stringify(manifest))

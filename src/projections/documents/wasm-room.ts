@@ -29,10 +29,10 @@ export const makeRoom = (): void => {
 }
 
 const Original = WebAssembly.Instance
-const made: Array<WebAssembly.Instance> = []
+const made: Array<InstanceType<typeof Original>> = []
 
 WebAssembly.Instance = class extends Original {
-  constructor(module: WebAssembly.Module, imports?: WebAssembly.Imports) {
+  constructor(module: object, imports?: object) {
     super(module, imports)
     made.push(this)
   }
