@@ -281,6 +281,8 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
         wake = undefined
       }
       await writeFrame()
+      // Who was just answered often has the next command ready: it may still come along.
+      await new Promise((resolve) => setImmediate(resolve))
     }
   }
 

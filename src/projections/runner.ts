@@ -39,7 +39,7 @@ const windowBlocksMin = 32
  * together and at 70 µs in portions of 25, and states are kept once. What bounds a tick is memory, about 1 KiB for each event.
  */
 export const tickBlocksMax = 2_048
-export const tickEventsMax = 32_768
+export const tickEventsMax = 16_384
 export const tickBytesMax = 8 * 1024 * 1024
 /** Logs kept open for reading. */
 export const openLogsMax = 64
