@@ -80,7 +80,8 @@ const checkpoints = ({ node, settings, notice }: ReactorOptions): Effect.Effect<
         if (length <= (witnessed.get(log) ?? 0)) continue
         const held = await store.session(log)
         try {
-          logs.push({ log, fork: held.fork, length, treeHash: toHex(await held.treeHash(length)) })
+          // Blocks that a power cut took are fetched again first; asking for their hash would wait for that.
+          if (held.contiguousLength >= length) logs.push({ log, fork: held.fork, length, treeHash: toHex(await held.treeHash(length)) })
         } finally {
           await held.close()
         }

@@ -80,8 +80,3 @@ declare module "corestore" {
   }
   export default Corestore
 }
-
-declare module "hypercore-crypto" {
-  const crypto: { tree(roots: ReadonlyArray<unknown>): Buffer; discoveryKey(key: Buffer): Buffer }
-  export default crypto
-}

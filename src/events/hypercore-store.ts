@@ -13,10 +13,10 @@
 import Corestore from "corestore"
 import { Effect, Layer, type Scope } from "effect"
 import Hypercore from "hypercore"
-import cryptoTree from "hypercore-crypto"
 import { chmod, mkdir, open, type FileHandle } from "node:fs/promises"
 import { fromHex, toHex } from "../codec/bytes.ts"
 import { asBuffer } from "../codec/hash.ts"
+import { treeHash } from "../codec/verify/merkle.ts"
 import type { KeyPair } from "../codec/signature.ts"
 import { type HeldLog, LogStore, type LogStoreError, logStoreError, type OwnLog } from "./log-store.ts"
 import { diskReason } from "./ports.ts"
@@ -111,7 +111,7 @@ export class HypercoreStore {
       append: async (block, beforePublish) => {
         const core = await held.core()
         const head = () => ({
-          length: core.state.length, fork: core.fork, treeHash: toHex(cryptoTree.tree(core.state.roots))
+          length: core.state.length, fork: core.fork, treeHash: toHex(treeHash(core.state.length, core.state.roots))
         })
         try {
           await core.append(asBuffer(block), {
