@@ -16,7 +16,7 @@ const unitEvents = 250
 
 const start = async (home: string, dhtPort: number) => {
   const from = performance.now()
-  const child = spawn(process.execPath, [main, "daemon", "run", "--home", home], {
+  const child = spawn(process.execPath, ["--max-semi-space-size=4", main, "daemon", "run", "--home", home], {
     env: { ...process.env, KOS_BOOTSTRAP: `127.0.0.1:${dhtPort}` }, stdio: ["ignore", "ignore", "inherit"]
   })
   let ended = false
