@@ -79,6 +79,8 @@ export const plan = (pages: ReadonlyArray<Page>, settings: ReadonlyArray<Setting
     })
     if (shown === "" && parts.length >= 8 && parts.length <= 14) shown = page
   }
+  // Fewer packages, fewer pages: what is left of the number is made of settings.
+  apart.forEach((_, node) => give(node, settingsLane(settings.filter((_, i) => i % nodes === node), room[node] ?? 0)))
   return { before, apart, pages: used, settings: settings.length, shown, paragraphs }
 }
 
