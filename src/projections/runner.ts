@@ -22,31 +22,14 @@
 import { Effect, Result } from "effect"
 import type { Stamp } from "../codec/clock.ts"
 import { documentTypes, operationTypes } from "../events/catalogue.ts"
-import { ingestBlock, type IngestedEvent } from "../events/ingest.ts"
-import type { HeldLog } from "../events/log-store.ts"
-import type { Keyring } from "../vault/keyring.ts"
+import type { IngestedEvent } from "../events/ingest.ts"
 import type { DocId, LoggedChange } from "./documents/types.ts"
 import type { DocumentWorker } from "./documents/pool.ts"
 import { parseDocId } from "./families/doc-id.ts"
-import type { Members } from "./members.ts"
-import type { Tables } from "./tables/tables.ts"
+import { type Taken, type Tick, TickReader, type TickReaderOptions } from "./tick-reader.ts"
 
-/** Blocks read from one log in one go, at most, and at least where it has that many: opening a log costs as much as reading a few blocks. */
-export const windowBlocksMax = 128
-const windowBlocksMin = 32
-/**
- * Blocks, events and bytes of blocks folded in one tick. Large ticks are cheap: Automerge takes a document's changes at 20 µs each when they come
- * together and at 70 µs in portions of 25, and states are kept once. What bounds a tick is memory, about 1 KiB for each event.
- */
-export const tickBlocksMax = 2_048
-export const tickEventsMax = 16_384
-export const tickBytesMax = 8 * 1024 * 1024
-/** Logs kept open for reading. */
-export const openLogsMax = 64
 /** Pause before a failed tick is tried again, milliseconds. */
 export const retryMs = 1_000
-/** Changes after which a document is saved anew. */
-export const snapshotChangesMax = 256
 
 export interface FoldNotice {
   /** Arrival numbers of the new events. */
@@ -56,42 +39,16 @@ export interface FoldNotice {
   readonly operations: boolean
 }
 
-export interface RunnerOptions {
-  readonly tables: Tables
-  readonly members: Members
+export interface RunnerOptions extends TickReaderOptions {
   readonly worker: DocumentWorker["Service"]
-  readonly keyring: () => Keyring
-  readonly open: (log: string) => Promise<HeldLog & { close(): Promise<void> }>
   readonly observe: (stamp: Stamp) => void
-  readonly ownDevice: string
-  /** The log that this node writes now, and how long it is. */
-  readonly ownLog: () => { readonly log: string; readonly length: number }
   /** For the local record of when something was quarantined; nothing that is folded depends on it. */
   readonly now: () => number
-  readonly notice: (level: "debug" | "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>) => void
-}
-
-interface Taken {
-  readonly log: string
-  readonly device: string
-  readonly block: number
-  readonly epoch: number
-  readonly events: ReadonlyArray<IngestedEvent>
-  /** Set when the block as a whole is not folded. */
-  readonly why: string | undefined
-}
-
-interface Tick {
-  readonly blocks: ReadonlyArray<Taken>
-  readonly cursors: ReadonlyMap<string, number>
 }
 
 export class Runner {
   readonly #options: RunnerOptions
-  readonly #pending = new Set<string>()
-  readonly #open = new Map<string, HeldLog & { close(): Promise<void> }>()
-  /** Where the next tick begins, ahead of the cursors while a tick is being folded. */
-  readonly #taken = new Map<string, number>()
+  readonly #reader: TickReader
   readonly #waiters = new Map<string, Array<{ readonly length: number; readonly done: () => void }>>()
   readonly #listeners = new Set<(notice: FoldNotice) => void>()
   readonly #idleWaiters: Array<() => void> = []
@@ -101,13 +58,14 @@ export class Runner {
 
   constructor(options: RunnerOptions) {
     this.#options = options
+    this.#reader = new TickReader(options)
   }
 
   /** Looks at this log again, or at every log that is known. */
   wake(log?: string): void {
     if (this.#stopped) return
-    if (log !== undefined) this.#pending.add(log)
-    else for (const known of this.#knownLogs()) this.#pending.add(known)
+    if (log !== undefined) this.#reader.look(log)
+    else this.#reader.lookAtAll()
     if (!this.#running) void this.#run()
   }
 
@@ -118,9 +76,7 @@ export class Runner {
 
   /** Blocks that are held and not folded yet. */
   behind(): number {
-    let sum = 0
-    for (const log of this.#knownLogs()) sum += Math.max(0, this.#length(log) - this.#options.tables.cursors.folded(log))
-    return sum
+    return this.#reader.behind()
   }
 
   onFold(listener: (notice: FoldNotice) => void): () => void {
@@ -141,30 +97,28 @@ export class Runner {
 
   /** Resolves when nothing is left to fold. */
   idle(): Promise<void> {
-    if (!this.#running && this.#pending.size === 0) return Promise.resolve()
+    if (!this.#running && !this.#reader.wanted) return Promise.resolve()
     return new Promise((done) => this.#idleWaiters.push(done))
   }
 
   /** Everything is folded from the beginning after `clear` has emptied the tables; no tick is under way meanwhile. */
   async again(clear: () => void): Promise<void> {
     await this.idle()
-    this.#taken.clear()
+    this.#reader.reset()
     clear()
     this.wake()
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#pending.clear()
+    this.#reader.rest()
     while (this.#running) await new Promise((resolve) => setTimeout(resolve, 5))
-    await this.forgetLogs()
+    await this.#reader.close()
   }
 
   /** Closes the reading sessions; they are opened again when needed. */
-  async forgetLogs(): Promise<void> {
-    const open = [...this.#open.values()]
-    this.#open.clear()
-    for (const held of open) await held.close().catch(() => undefined)
+  forgetLogs(): Promise<void> {
+    return this.#reader.close()
   }
 
   async #run(): Promise<void> {
@@ -188,7 +142,7 @@ export class Runner {
     } finally {
       this.#running = false
       // A wake that came between the last look and here would be lost otherwise.
-      if (this.#pending.size > 0 && !this.#stopped) void this.#run()
+      if (this.#reader.wanted && !this.#stopped) void this.#run()
       else for (const done of this.#idleWaiters.splice(0)) done()
     }
   }
@@ -197,7 +151,7 @@ export class Runner {
   async #next(): Promise<Tick | undefined> {
     while (!this.#stopped) {
       try {
-        return await this.#take()
+        return await this.#reader.take()
       } catch (cause) {
         await this.#heldUp(cause)
       }
@@ -209,115 +163,9 @@ export class Runner {
   async #heldUp(cause: unknown): Promise<void> {
     this.#fault = cause instanceof Error ? cause.message : String(cause)
     this.#options.notice("warn", `folding is held up: ${this.#fault}`)
-    this.#taken.clear()
+    this.#reader.reset()
     await new Promise((resolve) => setTimeout(resolve, retryMs))
-    for (const log of this.#knownLogs()) this.#pending.add(log)
-  }
-
-  #knownLogs(): ReadonlyArray<string> {
-    const own = this.#options.ownLog().log
-    const logs = this.#options.members.logs().map(({ log }) => log)
-    return logs.includes(own) ? logs : [own, ...logs]
-  }
-
-  #length(log: string): number {
-    const own = this.#options.ownLog()
-    return log === own.log ? own.length : (this.#options.tables.heads.get(log)?.length ?? 0)
-  }
-
-  #device(log: string): string | undefined {
-    return log === this.#options.ownLog().log ? this.#options.ownDevice : this.#options.members.deviceOf(log)
-  }
-
-  /**
-   * The blocks of one tick; undefined when no log has any. Logs take turns, each in portions of its part of what is left: changes that build on each
-   * other stand in several logs, and when one log runs ahead they wait for the others in memory.
-   */
-  async #take(): Promise<Tick | undefined> {
-    const blocks: Array<Taken> = []
-    const cursors = new Map<string, number>()
-    let events = 0
-    let bytesTaken = 0
-    const full = (): boolean => events >= tickEventsMax || blocks.length >= tickBlocksMax || bytesTaken >= tickBytesMax
-    const backlog = this.#backlog()
-    let left = 0
-    for (const { blocks: count } of backlog) left += count
-    const rounds = Math.max(1, Math.ceil(Math.min(left, tickBlocksMax) / windowBlocksMax))
-    for (let round = 0; round < rounds && !full(); round++) {
-      for (const { log, device, blocks: count } of backlog) {
-        if (full()) break
-        const from = this.#from(log)
-        const share = Math.max(windowBlocksMin, Math.ceil(count * Math.min(1, tickBlocksMax / left) / rounds))
-        const to = Math.min(this.#length(log), from + share, from + windowBlocksMax)
-        if (from >= to || !this.#pending.has(log)) continue
-        const read = await this.#read(log, from, to)
-        for (const { block, bytes } of read) {
-          const taken = this.#ingest(log, device, block, bytes)
-          blocks.push(taken)
-          events += taken.events.length
-          bytesTaken += bytes.byteLength
-          cursors.set(log, block + 1)
-          this.#taken.set(log, block + 1)
-          if (full()) break
-        }
-        if (read.length === 0) this.#pending.delete(log)
-      }
-    }
-    return blocks.length === 0 ? undefined : { blocks, cursors }
-  }
-
-  /** Pending logs that hold more than was taken; the others are pending no longer. */
-  #backlog(): ReadonlyArray<{ readonly log: string; readonly device: string; readonly blocks: number }> {
-    const found: Array<{ readonly log: string; readonly device: string; readonly blocks: number }> = []
-    for (const log of [...this.#pending]) {
-      const device = this.#device(log)
-      const blocks = this.#length(log) - this.#from(log)
-      if (device === undefined || blocks <= 0) this.#pending.delete(log)
-      else found.push({ log, device, blocks })
-    }
-    return found
-  }
-
-  /** The first block that is not taken. */
-  #from(log: string): number {
-    return Math.max(this.#taken.get(log) ?? 0, this.#options.tables.cursors.folded(log))
-  }
-
-  async #read(log: string, from: number, to: number): Promise<ReadonlyArray<{ readonly block: number; readonly bytes: Uint8Array }>> {
-    const held = await this.#reader(log)
-    const wanted = Array.from({ length: to - from }, (_, i) => from + i)
-    const read = await Promise.all(wanted.map((block) => held.get(block).then((bytes) => ({ block, bytes }), () => undefined)))
-    const gap = read.findIndex((entry) => entry === undefined)
-    if (gap >= 0) {
-      const length = from + gap
-      this.#options.notice("warn", `log ${log.slice(0, 8)} was recorded with more blocks than it holds; fetching them again`, { length })
-      if (log !== this.#options.ownLog().log) this.#options.tables.heads.correct(log, length)
-    }
-    return read.slice(0, gap < 0 ? read.length : gap).filter((entry) => entry !== undefined)
-  }
-
-  async #reader(log: string): Promise<HeldLog> {
-    const open = this.#open.get(log)
-    if (open !== undefined) {
-      this.#open.delete(log)
-      this.#open.set(log, open)
-      return open
-    }
-    const held = await this.#options.open(log)
-    this.#open.set(log, held)
-    if (this.#open.size > openLogsMax) {
-      const [oldest, reader] = this.#open.entries().next().value ?? []
-      if (oldest !== undefined) this.#open.delete(oldest)
-      await reader?.close().catch(() => undefined)
-    }
-    return held
-  }
-
-  #ingest(log: string, device: string, block: number, bytes: Uint8Array): Taken {
-    const ingested = ingestBlock(bytes, { log, block }, this.#options.keyring())
-    if (ingested._tag === "Opened") return { log, device, block, epoch: ingested.epoch, events: ingested.events, why: undefined }
-    const why = ingested._tag === "Sealed" ? `the key of epoch ${ingested.epoch} is not held here` : ingested.why
-    return { log, device, block, epoch: 0, events: [], why }
+    this.#reader.lookAtAll()
   }
 
   async #fold(tick: Tick): Promise<void> {
@@ -353,11 +201,11 @@ export class Runner {
       answer.verdicts.forEach((verdict, i) => {
         const change = list[i]
         if (verdict._tag !== "Refused" || change === undefined) return
-        faults.push({ log: change.log, block: change.block, offset: change.offset, device: this.#device(change.log) ?? "", why: verdict.why })
+        faults.push({ log: change.log, block: change.block, offset: change.offset, device: this.#reader.device(change.log) ?? "", why: verdict.why })
       })
     }
     const late = answers.flatMap((answer) => "stalled" in answer ? [] : answer.released).flatMap(({ log, block, offset, verdict }) =>
-      verdict._tag === "Refused" ? [{ log, block, offset, device: this.#device(log) ?? "", why: verdict.why }] : [])
+      verdict._tag === "Refused" ? [{ log, block, offset, device: this.#reader.device(log) ?? "", why: verdict.why }] : [])
     const wrong = new Set(faults.map((fault) => `${fault.log}/${fault.block}.${fault.offset ?? -1}`))
     try {
       tables.transaction(() => {
@@ -407,7 +255,7 @@ export class Runner {
     this.#observe(tick)
     if (operations > 0) {
       members.changed()
-      for (const log of this.#knownLogs()) this.#pending.add(log)
+      this.#reader.lookAtAll()
     }
     this.#answer(tick.cursors)
     const notice: FoldNotice = { first, last, documents: [...changes.keys()], operations: operations > 0 }
