@@ -12,6 +12,7 @@ const out = resolve(process.argv[2] ?? resolve(here, "../../../dist/kos-verify.m
 await mkdir(dirname(out), { recursive: true })
 await build({
   entryPoints: [resolve(here, "entry.ts")],
+  absWorkingDir: resolve(here, "../../.."),
   outfile: out,
   bundle: true,
   platform: "node",
@@ -20,7 +21,7 @@ await build({
   charset: "utf8",
   legalComments: "inline",
   banner: { js: "#!/usr/bin/env node" },
-  alias: { effect: resolve(here, "effect-shim.ts"), "sodium-native": resolve(here, "sodium-shim.ts") },
+  alias: { effect: resolve(here, "effect-shim.ts"), "sodium-native": resolve(here, "sodium-shim.ts"), "node:zlib": resolve(here, "zlib-shim.ts") },
   logLevel: "warning",
   logOverride: { "import-is-undefined": "silent" }
 })
