@@ -197,6 +197,8 @@ t.test("meshes: naming, inviting, joining, pausing, naming nodes, leaving", asyn
   const directory = t.testdir()
   const made = await kos(["--home", `${directory}/alpha`, "init", "alpha", "--json"])
   t.match(JSON.parse(made.out), { created: true, name: "alpha" })
+  const again = await kos(["--home", `${directory}/alpha`, "init", "--json"])
+  t.match(JSON.parse(again.out), { created: false, name: "alpha" }, "asked again it says who this is, and makes nothing")
   asked.add("init")
   const [alpha, beta] = [testNode(t, directory, { name: "alpha" }), testNode(t, directory, { name: "beta" })]
   await Promise.all([alpha.start({ args: [] }), beta.start()])

@@ -1,10 +1,39 @@
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
+import { existsSync } from "node:fs"
+import { openOperation } from "../codec/operation.ts"
 import { Refusal } from "../commands/refusal.ts"
 import type { InputOf, OutputOf } from "../api/operations/table.ts"
 import { socketPath } from "../api/socket.ts"
 import { logKey } from "../events/hypercore-store.ts"
+import { resolveMembership } from "../projections/membership.ts"
+import { blob } from "../projections/tables/database.ts"
+import { Tables } from "../projections/tables/tables.ts"
+import type { Vault } from "../vault/vault.ts"
 import { openHome } from "./first-run.ts"
+import { readIntroduction } from "./introduction.ts"
 import { HomeInUse, lockHome } from "./lock.ts"
+
+/** What the mesh calls this node, as far as the files tell without a daemon: the tables when there are any, else what founded the mesh. */
+const nameOf = async (vault: Vault, mesh: string): Promise<string> => {
+  const directory = vault.meshDirectory(mesh)
+  const founding = await readIntroduction(directory)
+  const file = `${directory}/tables.db`
+  const kept = existsSync(file) ? operationsIn(file) : []
+  const operations = [...founding, ...kept].flatMap((bytes) => {
+    const opened = openOperation(bytes)
+    return Result.isSuccess(opened) ? [opened.success] : []
+  })
+  return resolveMembership(mesh, operations).members.get(vault.deviceId)?.name ?? vault.deviceId.slice(0, 8)
+}
+
+const operationsIn = (file: string): ReadonlyArray<Uint8Array> => {
+  const tables = new Tables(file, { readOnly: true })
+  try {
+    return tables.database.prepare("SELECT bytes FROM operations").all().map((row) => blob(row["bytes"]))
+  } finally {
+    tables.close()
+  }
+}
 
 /** `kos init`: makes the home without running anything. */
 export const init = async (
@@ -23,7 +52,7 @@ export const init = async (
     }
     const { keyPair } = await vault.logKeyPair(mesh)
     return {
-      created, name: created ? input.name ?? (await import("./first-run.ts")).defaultName() : "", device: vault.deviceId, log: logKey(keyPair.publicKey), home,
+      created, name: await nameOf(vault, mesh), device: vault.deviceId, log: logKey(keyPair.publicKey), home,
       socket: socketPath(home), next: `kos --home ${home} daemon run`
     }
   } finally {

@@ -135,6 +135,8 @@ export class Runner {
           this.#fault = undefined
           tick = following ?? await this.#next()
         } catch (cause) {
+          // The tick after it was taken as well; neither is folded now, so both are taken again.
+          this.#reader.reset()
           await this.#heldUp(cause)
           tick = await this.#next()
         }
@@ -159,11 +161,10 @@ export class Runner {
     return undefined
   }
 
-  /** A pause, and everything that is not folded is taken again. */
+  /** A pause, and every log is looked at again. */
   async #heldUp(cause: unknown): Promise<void> {
     this.#fault = cause instanceof Error ? cause.message : String(cause)
     this.#options.notice("warn", `folding is held up: ${this.#fault}`)
-    this.#reader.reset()
     await new Promise((resolve) => setTimeout(resolve, retryMs))
     this.#reader.lookAtAll()
   }

@@ -118,6 +118,18 @@ export class TickReader {
    * other stand in several logs, and when one log runs ahead they wait for the others in memory.
    */
   async take(): Promise<Tick | undefined> {
+    const before = new Map(this.#taken)
+    try {
+      return await this.#gather()
+    } catch (cause) {
+      // What was read before the fault is in no tick: it is to be read again.
+      this.#taken.clear()
+      for (const [log, block] of before) this.#taken.set(log, block)
+      throw cause
+    }
+  }
+
+  async #gather(): Promise<Tick | undefined> {
     const blocks: Array<Taken> = []
     const cursors = new Map<string, number>()
     let events = 0

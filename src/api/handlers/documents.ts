@@ -40,12 +40,15 @@ export const differences = (doc: DocId, before: DocumentState["live"], after: Do
     ...(old === undefined ? {} : { before: old }), ...(now === undefined ? {} : { after: now }), ...(by === undefined ? {} : { by })
   }))
 
+/** Steps that are shown with their values at most: each is the document built up to there. */
+export const valuedStepsMax = 200
+
 /** Steps of a document's life: the newest `limit`, oldest first, each with what it changed as this node saw it arrive. */
 export const historyOf = (mesh: MeshView, doc: DocId, limit: number, values: boolean, only?: string): Effect.Effect<ReadonlyArray<HistoryRow>, Refusal> =>
   withFrames(mesh, "the history could not be read", async (frames) => {
     const changes = (await changesAt(mesh, frames, doc, undefined)).toSorted((a, b) => a.row.arrival - b.row.arrival)
     const rows: Array<HistoryRow> = []
-    const first = Math.max(0, changes.length - limit)
+    const first = Math.max(0, changes.length - (values ? Math.min(limit, valuedStepsMax) : limit))
     let before = !values ? {} : first === 0 ? {} : (await Effect.runPromise(mesh.worker.materialize(doc, changes.slice(0, first)))).value
     for (let i = first; i < changes.length; i++) {
       const change = changes[i]

@@ -1,4 +1,5 @@
 import { Effect, Result } from "effect"
+import type { Address } from "../../codec/address.ts"
 import { inviteHintsMax, inviteKey, inviteText, type Invite } from "../../codec/invite.ts"
 import { type Unsigned } from "../../codec/operation.ts"
 import { randomBytes } from "../../codec/signature.ts"
@@ -15,7 +16,7 @@ import type { DaemonView, MeshView } from "../node.ts"
 import type { By } from "../operations/common.ts"
 import type { Handlers, OutputOf } from "../operations/table.ts"
 import { peerStates, type PeerState } from "./peers.ts"
-import { byOf, refuse, timeText } from "./reading.ts"
+import { byOf, refuse, timeText, withFrames } from "./reading.ts"
 
 type Names = "mesh.create" | "mesh.show" | "mesh.mode" | "invite.create" | "invite.list" | "invite.revoke" | "node.list" | "node.show" | "node.name"
 
@@ -157,20 +158,11 @@ const operationBy = (mesh: MeshView, operation: { readonly author: string; reado
   return { ...by, device: operation?.author ?? by.device, node: operation === undefined ? "" : mesh.members.nameOf(operation.author) }
 }
 
-const versionOf = (mesh: MeshView, row: { readonly log: string; readonly block: number; readonly offset: number }): Effect.Effect<string, Refusal> =>
-  Effect.promise(async () => {
-    const held = await mesh.store.openHeld(row.log)
-    try {
-      const { ingestBlock } = await import("../../events/ingest.ts")
-      const opened = ingestBlock(await held.get(row.block), row, mesh.keyring)
-      const event = opened._tag === "Opened" ? opened.events[row.offset] : undefined
-      const body = event?._tag === "Known" ? event.body : undefined
-      return typeof body === "object" && body !== null && "version" in body ? String(body.version) : "unknown"
-    } catch {
-      return "unknown"
-    } finally {
-      await held.close()
-    }
+const versionOf = (mesh: MeshView, row: Address): Effect.Effect<string, Refusal> =>
+  withFrames(mesh, "the start of the node could not be read", async (frames) => {
+    const event = await frames.event(row)
+    const body = event?._tag === "Known" ? event.body : undefined
+    return typeof body === "object" && body !== null && "version" in body ? String(body.version) : "unknown"
   })
 
 const nodeRow = (mesh: MeshView, member: Member, states: ReadonlyMap<string, PeerState>): OutputOf<"node.list">[number] => {
