@@ -27,8 +27,8 @@ const statements: ReadonlyArray<Statement> = [
   { kind: "log.succeeded", log: key("log"), length: 9, treeHash: key("t"), successor: key("next") },
   { kind: "member.left" },
   { kind: "member.revoked", device: deviceOf("ben"), cutoffs: [{ log: key("log"), length: 3 }] },
-  { kind: "kept", name: "epoch.rotated", reserved: true, body: { epoch: 1 } },
-  { kind: "kept", name: "moon.phased", reserved: false, body: { any: [1, "two"] } }
+  { kind: "kept", name: "sun.set", body: { epoch: 1 } },
+  { kind: "kept", name: "moon.phased", body: { any: [1, "two"] } }
 ]
 const draft = (says: Statement, parents = [key("a"), key("b")]) =>
   draftOperation({ mesh: key("mesh"), author: deviceOf("ann"), parents: [...parents].sort(), ms: 12, says })

@@ -155,8 +155,8 @@ t.test("the mesh has the name that an owner gave it last", async (t) => {
 
 t.test("kinds without force are kept and build the graph; another mesh's are refused; orphans wait", async (t) => {
   const s = story()
-  const kept = s.say("ann", { kind: "kept", name: "epoch.rotated", reserved: true, body: { epoch: 2 } })
-  const strange = s.say("ann", { kind: "kept", name: "moon.phased", reserved: false, body: {} })
+  const kept = s.say("ann", { kind: "kept", name: "sun.set", body: { epoch: 2 } })
+  const strange = s.say("ann", { kind: "kept", name: "moon.phased", body: {} })
   const revoked = s.say("ann", { kind: "member.revoked", device: key("x"), cutoffs: [{ log: key("l"), length: 3 }] })
   t.same(s.view().heads, [revoked])
   t.match([kept, strange, revoked].map(s.why), [/not yet in force/, /moon.phased is not known/, /not yet in force/])
@@ -199,7 +199,7 @@ const randomGraph = (seed: number, size: number): { readonly mesh: string; reado
       : dice < 16 ? { kind: "log.succeeded", log, length: below(9), treeHash: key("t"), successor: pick(logs.filter((l) => l !== log)) }
       : dice < 17 ? { kind: "member.left" }
       : dice < 18 ? { kind: "mesh.named", name: pick(names) }
-      : { kind: "kept", name: "moon.phased", reserved: false, body: {} }
+      : { kind: "kept", name: "moon.phased", body: {} }
   }
   while (operations.length < size) {
     const recent = operations.slice(-4)

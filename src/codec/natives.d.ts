@@ -7,6 +7,12 @@ declare module "sodium-native" {
     crypto_sign_seed_keypair(publicKey: Buffer, secretKey: Buffer, seed: Buffer): void
     crypto_sign_detached(signature: Buffer, message: Buffer, secretKey: Buffer): void
     crypto_sign_verify_detached(signature: Buffer, message: Buffer, publicKey: Buffer): boolean
+    crypto_sign_ed25519_pk_to_curve25519(out: Buffer, publicKey: Buffer): void
+    crypto_sign_ed25519_sk_to_curve25519(out: Buffer, secretKey: Buffer): void
+    crypto_box_seal(out: Buffer, message: Buffer, publicKey: Buffer): void
+    crypto_box_seal_open(out: Buffer, sealed: Buffer, publicKey: Buffer, secretKey: Buffer): boolean
+    crypto_pwhash_async(out: Buffer, password: Buffer, salt: Buffer, opslimit: number, memlimit: number, algorithm: number): Promise<void>
+    crypto_pwhash_ALG_ARGON2ID13: number
     crypto_aead_xchacha20poly1305_ietf_encrypt(
       out: Buffer, message: Buffer, ad: Buffer | null, nsec: null, nonce: Buffer, key: Buffer
     ): number

@@ -24,8 +24,17 @@ export const operationBytesMax = 16 * 1024
 export const operationParentsMax = 16
 /** Uses of one invite at most. */
 export const inviteUsesMax = 1_000
-/** Cut-offs in one revocation at most. */
+/** Cut-offs in one revocation or change of role at most. */
 export const cutoffsMax = 128
+/** Readers that one operation seals a key to at most; more take further operations (`epoch.shared`). */
+export const sealedKeysMax = 96
+/** A key sealed to a device: libsodium's sealed box of 32 bytes (X25519, XSalsa20-Poly1305), bytes. */
+export const sealedKeyBytes = 80
+/** The highest key epoch, as in the header of a frame. */
+export const epochMax = 0xffff_ffff
+/** Owners that may be asked to agree at most. */
+export const thresholdMax = 16
+export const reasonLengthMax = 256
 export const meshNameLengthMax = 64
 export const nodeNameLengthMax = 63
 
@@ -49,13 +58,41 @@ export type Statement =
     readonly proof: Uint8Array
   }
   | { readonly kind: "member.named"; readonly device: string; readonly name: string }
-  | { readonly kind: "role.set"; readonly device: string; readonly role: Role }
+  /** `cutoffs` when the device may write no more: what it wrote in documents from there on is out. */
+  | { readonly kind: "role.set"; readonly device: string; readonly role: Role; readonly cutoffs?: ReadonlyArray<Cutoff> }
   | { readonly kind: "log.attached"; readonly log: string }
   | { readonly kind: "log.succeeded"; readonly log: string; readonly length: number; readonly treeHash: string; readonly successor: string }
   | { readonly kind: "member.left" }
-  | { readonly kind: "member.revoked"; readonly device: string; readonly cutoffs: ReadonlyArray<{ readonly log: string; readonly length: number }> }
-  /** Forms that are reserved, and kinds of a newer version: kept as they are. */
-  | { readonly kind: "kept"; readonly name: string; readonly reserved: boolean; readonly body: unknown }
+  | { readonly kind: "member.revoked"; readonly device: string; readonly cutoffs: ReadonlyArray<Cutoff>; readonly reason?: string }
+  /** A new key for frames, sealed to each who may read, and to the recovery key. `commit` names the key without telling it. */
+  | { readonly kind: "epoch.rotated"; readonly epoch: number; readonly commit: string; readonly sealed: ReadonlyArray<SealedKey> }
+  /** The same key for further readers. */
+  | { readonly kind: "epoch.shared"; readonly epoch: number; readonly commit: string; readonly sealed: ReadonlyArray<SealedKey> }
+  /** So many owners must agree before an owner is revoked. */
+  | { readonly kind: "owners.threshold"; readonly threshold: number }
+  /** The public key of the secret on paper; it takes the place of an earlier one. */
+  | { readonly kind: "recovery.set"; readonly recovery: string }
+  /** Who holds the secret on paper makes its device an owner. The author is the device. */
+  | {
+    readonly kind: "recovery.used"; readonly log: string; readonly name: string; readonly recovery: string
+    /** By the recovery key over `recoveryHash`. */
+    readonly proof: Uint8Array
+  }
+  /** Kinds of a newer version: kept as they are. */
+  | { readonly kind: "kept"; readonly name: string; readonly body: unknown }
+
+/** Blocks of a log from `length` on are out. */
+export interface Cutoff {
+  readonly log: string
+  readonly length: number
+}
+
+export interface SealedKey {
+  /** Device key, or the recovery key. */
+  readonly reader: string
+  /** 80 bytes. */
+  readonly sealed: Uint8Array
+}
 
 export interface Draft {
   /** Hash of `mesh.created`; empty in that operation itself. */
@@ -80,12 +117,9 @@ export interface Operation extends Draft {
   readonly hash: string
   /** Signed bytes, as they are stored and sent. */
   readonly bytes: Uint8Array
-  /** In `member.admitted`: the invite's proof verifies. True in all others. */
+  /** In `member.admitted` and `recovery.used`: the proof verifies. True in all others. */
   readonly proven: boolean
 }
-
-/** Kinds whose form is settled by later work; they are kept and have no force yet. */
-export const reservedKinds: ReadonlyArray<string> = ["epoch.rotated", "owners.threshold", "recovery.used"]
 
 const nodeName = /^[\p{L}\p{N}][\p{L}\p{N}._-]*$/u
 const meshName = /^[^\p{C}\p{Zl}\p{Zp}\s]([^\p{C}\p{Zl}\p{Zp}]*[^\p{C}\p{Zl}\p{Zp}\s])?$/u
@@ -104,6 +138,13 @@ export const isRole = (value: unknown): value is Role => roles.some((role) => ro
 /** What an invite's key signs to say: this device, with this log, may come in. */
 export const admissionHash = (mesh: string, invite: string, device: string, log: string): Uint8Array =>
   hashParts("kos/admission/1", fromHex(mesh), fromHex(invite), fromHex(device), fromHex(log))
+
+/** What the recovery key signs to say: this device, with this log, is an owner. */
+export const recoveryHash = (mesh: string, recovery: string, device: string, log: string): Uint8Array =>
+  hashParts("kos/recovery/1", fromHex(mesh), fromHex(recovery), fromHex(device), fromHex(log))
+
+/** Names a key epoch's key without telling it. */
+export const epochCommit = (key: Uint8Array): string => toHex(hashParts("kos/epoch-commit/1", key))
 
 export const operationHash = (content: Uint8Array): string => toHex(hashParts("kos/operation/1", content))
 
@@ -131,6 +172,10 @@ export const openOperation = (bytes: Uint8Array): Result.Result<Operation, Malfo
   const operation = decoded.success
   if (!verify(fromHex(operation.hash), bytes.subarray(0, 64), fromHex(operation.author))) return bad("its signature is not the author's")
   const says = operation.says
+  if (says.kind === "recovery.used") {
+    const hash = recoveryHash(operation.mesh, says.recovery, operation.author, says.log)
+    return Result.succeed({ ...operation, proven: verify(hash, says.proof, fromHex(says.recovery)) })
+  }
   if (says.kind !== "member.admitted") return Result.succeed({ ...operation, proven: true })
   const proven = verify(admissionHash(operation.mesh, says.invite, says.device, says.log), says.proof, fromHex(says.invite))
   return Result.succeed({ ...operation, proven })
@@ -183,7 +228,10 @@ const bodyToWire = (says: Statement): { readonly kind: string; readonly body: un
       }
     }
     case "member.named": return { kind: says.kind, body: { device: fromHex(says.device), name: says.name } }
-    case "role.set": return { kind: says.kind, body: { device: fromHex(says.device), role: says.role } }
+    case "role.set": return {
+      kind: says.kind,
+      body: { device: fromHex(says.device), role: says.role, ...(says.cutoffs === undefined ? {} : { cutoffs: cutoffsToWire(says.cutoffs) }) }
+    }
     case "log.attached": return { kind: says.kind, body: { log: fromHex(says.log) } }
     case "log.succeeded": return {
       kind: says.kind,
@@ -191,7 +239,19 @@ const bodyToWire = (says: Statement): { readonly kind: string; readonly body: un
     }
     case "member.left": return { kind: says.kind, body: {} }
     case "member.revoked": return {
-      kind: says.kind, body: { device: fromHex(says.device), cutoffs: says.cutoffs.map((c) => [fromHex(c.log), c.length]) }
+      kind: says.kind,
+      body: {
+        device: fromHex(says.device), cutoffs: cutoffsToWire(says.cutoffs), ...(says.reason === undefined ? {} : { reason: says.reason })
+      }
+    }
+    case "epoch.rotated": case "epoch.shared": return {
+      kind: says.kind,
+      body: { epoch: says.epoch, commit: fromHex(says.commit), sealed: says.sealed.map(({ reader, sealed }) => [fromHex(reader), sealed]) }
+    }
+    case "owners.threshold": return { kind: says.kind, body: { threshold: says.threshold } }
+    case "recovery.set": return { kind: says.kind, body: { recovery: fromHex(says.recovery) } }
+    case "recovery.used": return {
+      kind: says.kind, body: { log: fromHex(says.log), name: says.name, recovery: fromHex(says.recovery), proof: says.proof }
     }
     case "kept": return { kind: says.name, body: says.body }
   }
@@ -220,7 +280,11 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
         ? { kind, device, log, name, role, invite, proof } : undefined
     }
     case "member.named": return device !== undefined && isNodeName(name) ? { kind, device, name } : undefined
-    case "role.set": return device !== undefined && isRole(role) ? { kind, device, role } : undefined
+    case "role.set": {
+      const cutoffs = body["cutoffs"] === undefined ? undefined : cutoffsOf(body["cutoffs"])
+      if (device === undefined || !isRole(role) || (cutoffs === undefined && body["cutoffs"] !== undefined)) return undefined
+      return cutoffs === undefined ? { kind, device, role } : { kind, device, role, cutoffs }
+    }
     case "log.attached": return log === undefined ? undefined : { kind, log }
     case "log.succeeded": {
       const { length } = body
@@ -232,21 +296,59 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
     case "member.left": return { kind }
     case "member.revoked": {
       const cutoffs = cutoffsOf(body["cutoffs"])
-      return device !== undefined && cutoffs !== undefined ? { kind, device, cutoffs } : undefined
+      const { reason } = body
+      if (device === undefined || cutoffs === undefined) return undefined
+      if (reason === undefined) return { kind, device, cutoffs }
+      return typeof reason === "string" && reason.length <= reasonLengthMax ? { kind, device, cutoffs, reason } : undefined
     }
-    default: return { kind: "kept", name: kind, reserved: reservedKinds.includes(kind), body }
+    case "epoch.rotated": case "epoch.shared": {
+      const { epoch } = body
+      const commit = key32(body["commit"])
+      const sealed = sealedOf(body["sealed"])
+      return isCount(epoch, epochMax) && epoch > 0 && commit !== undefined && sealed !== undefined ? { kind, epoch, commit, sealed } : undefined
+    }
+    case "owners.threshold": {
+      const { threshold } = body
+      return isCount(threshold, thresholdMax) && threshold > 0 ? { kind, threshold } : undefined
+    }
+    case "recovery.set": {
+      const recovery = key32(body["recovery"])
+      return recovery === undefined ? undefined : { kind, recovery }
+    }
+    case "recovery.used": {
+      const recovery = key32(body["recovery"])
+      const proof = bytesOf(body["proof"], 64)
+      return log !== undefined && isNodeName(name) && recovery !== undefined && proof !== undefined ? { kind, log, name, recovery, proof } : undefined
+    }
+    default: return { kind: "kept", name: kind, body }
   }
 }
 
-const cutoffsOf = (value: unknown): ReadonlyArray<{ readonly log: string; readonly length: number }> | undefined => {
+const cutoffsToWire = (cutoffs: ReadonlyArray<Cutoff>): unknown => cutoffs.map(({ log, length }) => [fromHex(log), length])
+
+const cutoffsOf = (value: unknown): ReadonlyArray<Cutoff> | undefined => {
   if (!Array.isArray(value) || value.length > cutoffsMax) return undefined
-  const out: Array<{ readonly log: string; readonly length: number }> = []
+  const out: Array<Cutoff> = []
   for (const entry of value as ReadonlyArray<unknown>) {
     if (!Array.isArray(entry) || entry.length !== 2) return undefined
     const [key, length] = entry as ReadonlyArray<unknown>
     const log = key32(key)
     if (log === undefined || !isCount(length, Number.MAX_SAFE_INTEGER)) return undefined
     out.push({ log, length })
+  }
+  return out
+}
+
+const sealedOf = (value: unknown): ReadonlyArray<SealedKey> | undefined => {
+  if (!Array.isArray(value) || value.length > sealedKeysMax) return undefined
+  const out: Array<SealedKey> = []
+  for (const entry of value as ReadonlyArray<unknown>) {
+    if (!Array.isArray(entry) || entry.length !== 2) return undefined
+    const [key, bytes] = entry as ReadonlyArray<unknown>
+    const reader = key32(key)
+    const sealed = bytesOf(bytes, sealedKeyBytes)
+    if (reader === undefined || sealed === undefined) return undefined
+    out.push({ reader, sealed })
   }
   return out
 }

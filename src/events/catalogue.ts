@@ -68,7 +68,7 @@ const types: ReadonlyArray<EventType> = [
   define("agents.changed/1", "durable", DocumentChange, (b) => b.summary),
   define("memory.changed/1", "durable", DocumentChange, (b) => b.summary),
   ...["mesh.created", "mesh.named", "invite.issued", "invite.withdrawn", "member.admitted", "member.named", "member.left", "member.revoked",
-    "role.set", "log.attached", "log.succeeded", "epoch.rotated", "owners.threshold", "recovery.used"
+    "role.set", "log.attached", "log.succeeded", "epoch.rotated", "epoch.shared", "owners.threshold", "recovery.set", "recovery.used"
   ].map((name) => define(`${name}/1`, "durable", SignedOperation, () => name.replace(".", " "))),
   define("log.closed/1", "durable", Schema.Struct({
     log: Key, length: Count, expected: Count, why: Text(256)

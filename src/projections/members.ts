@@ -21,6 +21,10 @@ export interface AttachedLog {
   readonly log: string
   readonly device: string
   readonly closedAt: number | undefined
+  /** Blocks from here on do not count. */
+  readonly cutAt: number | undefined
+  /** Changes of documents from this block on do not count. */
+  readonly docsTo: number | undefined
 }
 
 export class Members {
@@ -60,7 +64,7 @@ export class Members {
   logs(): ReadonlyArray<AttachedLog> {
     const view = this.view()
     if (this.#logs?.of !== view) {
-      this.#logs = { of: view, logs: [...view.members.values()].flatMap((member) => member.logs.map(({ log, closedAt }) => ({ log, device: member.device, closedAt }))) }
+      this.#logs = { of: view, logs: [...view.members.values()].flatMap((member) => member.logs.map(({ log, closedAt, cutAt, docsTo }) => ({ log, device: member.device, closedAt, cutAt, docsTo }))) }
     }
     return this.#logs.logs
   }

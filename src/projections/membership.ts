@@ -38,8 +38,12 @@ export interface MemberLog {
   readonly log: string
   /** Hash of the operation that attached it. */
   readonly from: string
-  /** Blocks from here on are not this log's. */
+  /** Its device closed it at this length. */
   readonly closedAt?: number
+  /** Blocks from here on do not count: the log was closed, or its device revoked; the smallest such length. */
+  readonly cutAt?: number
+  /** Changes of documents from this block on do not count: `cutAt`, or where a device that may write no more wrote last; 0 when it never might. */
+  readonly docsTo?: number
   readonly successor?: string
 }
 
@@ -52,8 +56,11 @@ export interface Member {
   readonly since: string
   readonly by: string
   readonly ms: number
-  /** `revoked` is reserved: no operation leads there yet. */
   readonly standing: "member" | "left" | "revoked"
+  /** The operation that gave it its present role, who wrote that, and when by the writer's clock. */
+  readonly granted: { readonly hash: string; readonly by: string; readonly ms: number }
+  /** The revocation that holds, the first by depth and hash; only while `standing` is `revoked`. */
+  readonly revoked?: { readonly hash: string; readonly by: string; readonly ms: number; readonly reason: string }
   /** In the order in which they were attached. */
   readonly logs: ReadonlyArray<MemberLog>
 }
@@ -69,6 +76,21 @@ export interface InviteRecord {
   readonly by: string
   readonly issuedMs: number
   readonly admitted: ReadonlyArray<string>
+}
+
+/** A key of frames, as operations tell of it; the key itself is the keyring's. */
+export interface EpochRecord {
+  readonly epoch: number
+  /** `epochCommit` of its key; of concurrent rotations with one number it tells which is which. */
+  readonly commit: string
+  /** Hash of `epoch.rotated`. */
+  readonly hash: string
+  readonly by: string
+  readonly ms: number
+  /** False when the rotation does not count; its frames can be opened all the same. */
+  readonly valid: boolean
+  /** Sealed to whom, in the rotation and in what was shared of it later: device keys, and recovery keys. */
+  readonly sealed: ReadonlyMap<string, Uint8Array>
 }
 
 export interface VoidOperation {
@@ -87,6 +109,12 @@ export interface Membership {
   /** Every log that belongs to a device, with that device. */
   readonly devices: ReadonlyMap<string, string>
   readonly void: ReadonlyArray<VoidOperation>
+  /** By depth and hash; the last valid one is the one to seal under. */
+  readonly epochs: ReadonlyArray<EpochRecord>
+  /** Owners that must agree before an owner is revoked; 1 unless the mesh says more. */
+  readonly threshold: number
+  /** Public key of the secret on paper, when the mesh has one. */
+  readonly recovery: string | undefined
   /** Operations in the graph, those that do not count included. */
   readonly operations: number
   /** Operations whose parents have not arrived. */
@@ -140,6 +168,7 @@ export const foldMembership = (mesh: string): MembershipFold => {
         name: naming?.kind === "mesh.created" || naming?.kind === "mesh.named" ? naming.name : "",
         members, devices,
         invites: invitesOf(rules),
+        epochs: [], threshold: 1, recovery: undefined,
         void: [...graph.vertices].sort(byOrder).flatMap((vertex) => {
           const why = voids.get(vertex.operation.hash) ?? contested.get(vertex.operation.hash)
           return why === undefined ? [] : [{ hash: vertex.operation.hash, kind: kindOf(vertex.operation), author: vertex.operation.author, why }]
@@ -199,6 +228,7 @@ const membersOf = (rules: Rules): { readonly members: Map<string, Member>; reado
     if (standing === undefined || role === undefined || admission === undefined) continue
     members.set(device, {
       device, name: names.get(device) ?? shortKey(device), role, since: admission.hash, by: admission.author, ms: admission.ms, standing,
+      granted: { hash: admission.hash, by: admission.author, ms: admission.ms },
       logs: (logs.get(device) ?? []).sort((a, b) => byOrder(a.order, b.order)).map((entry) => entry.log)
     })
   }

@@ -229,7 +229,7 @@ export class Runner {
                 tables.events.setStatus({ log, block, offset }, "quarantined")
               } else operations++
             }
-            if (event.envelope.type === "checkpoint.made/1") tables.witnesses.add(device, event.body)
+            tables.folds.get(event.envelope.type)?.({ log, block, offset, device, envelope: event.envelope, body: event.body })
           })
         }
         for (const answer of answers) {

@@ -86,8 +86,9 @@ export const makeRules = (): Rules => {
   const fault = (operation: Operation, past: Horizon): string | undefined => {
     const { author, says } = operation
     if (says.kind === "mesh.created") return undefined
-    if (says.kind === "member.revoked") return "this kind is not yet in force here"
-    if (says.kind === "kept") return says.reserved ? "this kind is not yet in force here" : `the kind ${says.name} is not known here`
+    if (says.kind === "member.revoked" || says.kind === "epoch.rotated" || says.kind === "epoch.shared" || says.kind === "owners.threshold" ||
+      says.kind === "recovery.set" || says.kind === "recovery.used") return "this kind is not yet in force here"
+    if (says.kind === "kept") return `the kind ${says.name} is not known here`
     const own = standingOf(author, past)
     if (own.standing === undefined) return "its author was no member"
     if (own.standing === "left") return "its author had left"
@@ -171,7 +172,7 @@ export const makeRules = (): Rules => {
         push(closings, says.log, vertex)
         return push(claims, says.successor, { vertex, device: author })
       case "member.left": return push(leavings, author, vertex)
-      case "member.revoked":
+      case "member.revoked": case "epoch.rotated": case "epoch.shared": case "owners.threshold": case "recovery.set": case "recovery.used":
       case "kept": return
     }
   }

@@ -5,6 +5,7 @@ import { Database, int, type OpenOptions } from "./database.ts"
 import { DocumentStore } from "./document-store.ts"
 import { EventIndex } from "./event-index.ts"
 import { Facts } from "./facts.ts"
+import type { EventFold } from "./folds.ts"
 import { fingerprint, type Fingerprint } from "./fingerprint.ts"
 import { MemorySearch } from "./memory-search.ts"
 import { Names } from "./names.ts"
@@ -25,6 +26,8 @@ export class Tables {
   readonly documents: DocumentStore
   readonly quarantine: Quarantine
   readonly witnesses: Witnesses
+  /** What is done with an event of a type beside indexing it. */
+  readonly folds: ReadonlyMap<string, EventFold>
 
   /** Opens or creates the file; throws TableError. */
   constructor(file: string, options: OpenOptions = {}) {
@@ -39,6 +42,9 @@ export class Tables {
     this.documents = new DocumentStore(this.database, this.names, this.search)
     this.quarantine = new Quarantine(this.database, this.names, this.facts)
     this.witnesses = new Witnesses(this.database, this.names)
+    this.folds = new Map<string, EventFold>([
+      ["checkpoint.made/1", ({ device, body }) => this.witnesses.add(device, body)]
+    ])
   }
 
   transaction<A>(work: () => A): A {
