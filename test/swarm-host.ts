@@ -5,6 +5,7 @@ import { hashParts } from "../src/codec/hash.ts"
 import { keyPairFromSeed, type KeyPair } from "../src/codec/signature.ts"
 import type { Carrier, CarrierOptions, Connection } from "../src/swarm/carrier.ts"
 import type { ReplicatedLog, SwarmHost } from "../src/swarm/host.ts"
+import type { Proven } from "../src/swarm/investigate.ts"
 
 interface Core extends ReplicatedLog {
   ready(): Promise<void>
@@ -57,7 +58,7 @@ export interface TestHost extends SwarmHost {
   append(blocks: ReadonlyArray<Uint8Array>, keys?: KeyPair): Promise<void>
   blocks(log: string): Promise<ReadonlyArray<Buffer>>
   readonly opened: Array<string>
-  readonly divergedSeen: Array<{ log: string; device: string; detail: string }>
+  readonly divergedSeen: Array<{ log: string; device: string; detail: string; proven?: Proven }>
   readonly aheadSeen: Array<{ length: number; device: string }>
   readonly notices: Array<string>
   readonly held: Map<string, Map<string, number>>
@@ -162,7 +163,7 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
         growListeners.add(listener)
         return () => growListeners.delete(listener)
       },
-      diverged: (log, who, detail) => divergedSeen.push({ log, device: who, detail }),
+      diverged: (log, who, detail, proven) => divergedSeen.push({ log, device: who, detail, ...(proven === undefined ? {} : { proven }) }),
       ownLogAhead: (length, who) => aheadSeen.push({ length, device: who })
     },
     receipts: {

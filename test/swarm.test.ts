@@ -1,3 +1,4 @@
+import { contradiction, decodeHistory } from "../src/codec/history.ts"
 import t, { type Test } from "tap"
 import { toHex, utf8 } from "../src/codec/bytes.ts"
 import { makeSwarm, type Swarm, type SwarmOptions } from "../src/swarm/swarm.ts"
@@ -209,7 +210,9 @@ t.test("another history of a log is noticed before it is attached, and kept out"
   t.teardown(() => Promise.all([rewriter.stop(), peer.stop()]))
   await Promise.all([rewriter.start(), peer.start()])
   await until("b notices", () => host("b").divergedSeen.length > 0)
-  t.match(host("b").divergedSeen, [{ log: host("a").ownLog, device: deviceOf("a"), detail: /another history at length 10/ }])
+  t.match(host("b").divergedSeen, [{ log: host("a").ownLog, device: deviceOf("a"), detail: /another history at length 10/, proven: { length: 1 } }])
+  const [ours, theirs] = (host("b").divergedSeen[0]?.proven?.histories ?? []).map(decodeHistory)
+  t.ok(ours !== undefined && theirs !== undefined && contradiction(host("a").ownLog, ours, theirs) === 1, "anybody can check it")
   await until("the writer notices too", () => twin.divergedSeen.length > 0)
   t.equal(host("b").lengthOf(host("a").ownLog), 10)
   await host("a").append(blocks(1, "goes on"))
@@ -225,7 +228,7 @@ t.test("two histories of equal length are noticed between third parties", async 
   }
   await Promise.all(swarms.map((each) => each.start()))
   await until("b and c notice", () => host("b").divergedSeen.length > 0 && host("c").divergedSeen.length > 0)
-  t.match(host("b").divergedSeen, [{ log: logKeyOf(writer), device: deviceOf("c"), detail: "another history at length 5" }])
+  t.match(host("b").divergedSeen, [{ log: logKeyOf(writer), device: deviceOf("c"), detail: "another history at length 5", proven: { length: 1 } }])
 })
 
 t.test("a limit on bytes a second is kept", async (t) => {

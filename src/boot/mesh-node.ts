@@ -93,13 +93,17 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   })
   const built = makeSwarmHost({
     keyPair: vault.device, device: vault.deviceId, mesh: { id: mesh, key: meshKey }, tables, members, runner, journal, store, now, notice,
-    onDiverged: (log, device, detail) => {
-      if (diverged.has(log)) return
+    onDiverged: (log, device, detail, proven) => {
+      const known = tables.evidence.all(() => false).find(({ accused }) => accused === log)
+      if (proven === undefined ? diverged.has(log) : known !== undefined && known.length <= proven.length) return
       diverged.set(log, detail)
       notice("warn", `log ${log.slice(0, 8)} has two histories: ${detail}`, { log, device })
       void Effect.runPromise(dispatch.record([{
         type: "evidence.found/1", subject: `log/${log}`,
-        body: { log, length: tables.heads.get(log)?.length ?? 0, kind: "two histories", ours: "", theirs: detail.slice(0, 256), from: device }
+        body: {
+          log, length: proven?.length ?? tables.heads.get(log)?.length ?? 0, kind: "two histories", ours: "", theirs: detail.slice(0, 256), from: device,
+          ...(proven === undefined ? {} : { histories: proven.histories })
+        }
       }]).pipe(Effect.ignore))
     },
     onOwnLogAhead: (length, device) => notice("warn", `${members.nameOf(device)} holds ${length} blocks of this node's log, more than this node`, { length }),

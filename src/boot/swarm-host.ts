@@ -20,7 +20,7 @@ export interface SwarmHostOptions {
   readonly store: HypercoreStore
   readonly now: () => number
   readonly notice: SwarmHost["notice"]
-  readonly onDiverged: (log: string, device: string, detail: string) => void
+  readonly onDiverged: SwarmHost["logs"]["diverged"]
   readonly onOwnLogAhead: (length: number, device: string) => void
   readonly onTouched: (device: string, carrier: string, up: boolean) => void
 }

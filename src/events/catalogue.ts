@@ -79,8 +79,12 @@ const types: ReadonlyArray<EventType> = [
     (b) => `got blocks ${b.from} to ${b.to} of its own log back from peers`),
   define("checkpoint.made/1", "batched", Checkpoint, (b) => `witnessed ${count(b.logs.length, "log")}`),
   define("evidence.found/1", "durable", Schema.Struct({
-    log: Key, length: Count, kind: Text(64), ours: Text(256), theirs: Text(256), from: Text(128)
+    log: Key, length: Count, kind: Text(64), ours: Text(256), theirs: Text(256), from: Text(128),
+    /** Two signed histories of the log that differ at `length`; without them it is hearsay. */
+    histories: Schema.optionalKey(Schema.Array(Bytes(8_192)).check(Schema.isMaxLength(2)))
   }), (b) => `evidence against log ${b.log.slice(0, 8)}: ${b.kind}`),
+  define("evidence.cleared/1", "durable", Schema.Struct({ log: Key, length: Count, treeHash: Key, reason: Text(256) }),
+    (b) => `decided which history of log ${b.log.slice(0, 8)} stands: ${b.treeHash.slice(0, 8)} at length ${b.length}`),
   define("peers.changed/1", "batched", Schema.Struct({
     joined: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256),
     left: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256)

@@ -15,6 +15,7 @@ import { type Address } from "../codec/address.ts"
 import { shortKey, toHex } from "../codec/bytes.ts"
 import { frameHeader, frameKey } from "../codec/frame.ts"
 import { asBuffer } from "../codec/hash.ts"
+import type { SignedHistory } from "../codec/history.ts"
 import type { Operation } from "../codec/operation.ts"
 import { encodeProof, proofBytesMax, proofFramesMax, proofLogsMax, type ProvenFrame, type ProvenLog } from "../codec/verify/format.ts"
 import { logKeyOf, manifestOf, type TreeNode } from "../codec/verify/merkle.ts"
@@ -30,6 +31,8 @@ export interface ProofSource {
   block(block: number): Promise<Uint8Array>
   /** Sisters from the block up to its root in the tree of this length. */
   path(block: number, length: number): Promise<ReadonlyArray<TreeNode>>
+  /** What the writer signed of the first `length` blocks, which must be held. */
+  history(length: number): Promise<SignedHistory>
 }
 
 export interface ProofHead {
@@ -152,7 +155,9 @@ interface ProvableCore {
   }): Promise<{
     readonly fork: number
     readonly block: { readonly nodes: ReadonlyArray<TreeNode> } | null
-    readonly upgrade: { readonly length: number; readonly nodes: ReadonlyArray<TreeNode>; readonly signature: Buffer | null }
+    readonly upgrade: {
+      readonly length: number; readonly nodes: ReadonlyArray<TreeNode>; readonly additionalNodes: ReadonlyArray<TreeNode>; readonly signature: Buffer | null
+    }
   }>
 }
 
@@ -184,6 +189,16 @@ export const hypercoreProofSource = (core: object): ProofSource | undefined => {
       const { block: found } = await core.proof({ block: { index: block, nodes: 0 }, upgrade: { start: 0, length } })
       if (found === null) throw new Error(`block ${block} is not held`)
       return found.nodes.map(plainNode)
+    },
+    history: async (length) => {
+      const signedLength = core.length
+      const { fork, upgrade } = await core.proof({ upgrade: { start: 0, length } })
+      const signature = plainSignature(upgrade.signature)
+      if (signature === undefined) throw new Error("its head has no signature of a single writer")
+      return {
+        manifest: manifestOf(core.manifest?.signers[0]?.publicKey ?? Buffer.alloc(32)), fork, length, roots: upgrade.nodes.map(plainNode), signedLength,
+        further: upgrade.additionalNodes.map(plainNode), signature
+      }
     }
   }
 }

@@ -17,6 +17,7 @@
  * "not now").
  */
 import { isHex, shortKey } from "../codec/bytes.ts"
+import { historyBytesMax } from "../codec/history.ts"
 import type { SwarmHost } from "./host.ts"
 import { type GuardedMux, openWire, type Wire } from "./mux.ts"
 import { Reader, Writer } from "./wire.ts"
@@ -49,6 +50,8 @@ export interface HeadsEvents {
   readonly onCaughtUp: () => void
   /** Our tree hash of a log that we hold at least that far; undefined otherwise. */
   readonly treeHash: (log: string, length: number) => Promise<Uint8Array | undefined>
+  /** What was signed of our first blocks of a log, encoded; undefined when it is not held that far. */
+  readonly history: (log: string, length: number) => Promise<Uint8Array | undefined>
   readonly onFault: (fault: Malformed) => void
   /** The peer has said that it is ready, and that waits for its turn here. */
   readonly aboutToBegin: () => boolean
@@ -60,6 +63,8 @@ export interface Heads {
   /** Membership changed: heads that waited for it are taken in. */
   readonly review: () => void
   readonly probe: (log: string, length: number) => Promise<Uint8Array | undefined>
+  /** What was signed of the peer's first blocks of a log; hostile bytes. */
+  readonly history: (log: string, length: number) => Promise<Uint8Array | undefined>
   readonly pace: (serving: boolean, bytesPerSecond: number) => void
   /** Asks for everything that changed since our cursor, again. */
   readonly ask: () => void
@@ -81,13 +86,16 @@ const batch = 1
 const probe = 2
 const hash = 3
 const pace = 4
-const bytesMax = [160, 65_536, 64, 128, 16]
+const askHistory = 5
+const showHistory = 6
+const bytesMax = [160, 65_536, 64, 128, 16, 64, historyBytesMax + 64]
 const lengthMax = 2 ** 40
 /** Messages of a peer that began a moment before us; it tells little before it hears from where we want to know. */
 const earlyMax = 16
 
 export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, options: HeadsOptions, events: HeadsEvents): Heads => {
   const unknown = new Map<string, { readonly length: number; readonly fork: number }>()
+  /** Probes by `log/length`, histories by `history log/length`. */
   const asked = new Map<string, Array<(found: Uint8Array | undefined) => void>>()
   const counts = { sent: 0, received: 0 }
   let cursor = host.receipts.cursor(device)
@@ -108,6 +116,8 @@ export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, opt
     else if (type === batch) onBatch(decodeBatch(reader, options.batchEntriesMax))
     else if (type === probe) onProbe(reader)
     else if (type === hash) onHash(reader)
+    else if (type === askHistory) onAskHistory(reader)
+    else if (type === showHistory) onShowHistory(reader)
     else onPace(reader)
   }
 
@@ -211,10 +221,55 @@ export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, opt
     const name = `${reader.hex(32)}/${reader.uint(lengthMax)}`
     const found = reader.byte() === 0 ? undefined : reader.fixed(32)
     reader.end()
+    answered(name, found)
+  }
+
+  const onAskHistory = (reader: Reader): void => {
+    const log = reader.hex(32)
+    const length = reader.uint(lengthMax)
+    reader.end()
+    if (answering >= options.probesMax) return
+    answering += 1
+    const answer = (found: Uint8Array | undefined): void => {
+      answering -= 1
+      if (!ended) wire?.send(showHistory, new Writer().hex(log).uint(length).bytes(found ?? new Uint8Array(0)).take())
+    }
+    const found = events.known(log) && length > 0 ? events.history(log, length) : Promise.resolve(undefined)
+    found.then(answer, () => answer(undefined))
+  }
+
+  const onShowHistory = (reader: Reader): void => {
+    const name = `history ${reader.hex(32)}/${reader.uint(lengthMax)}`
+    const found = reader.bytes(historyBytesMax)
+    reader.end()
+    answered(name, found.byteLength === 0 ? undefined : found.slice())
+  }
+
+  const answered = (name: string, found: Uint8Array | undefined): void => {
     const waiting = asked.get(name)
     asked.delete(name)
     for (const resolve of waiting ?? []) resolve(found)
   }
+
+  /** One question to the peer; undefined when it does not answer in time. Those who ask the same meanwhile share the answer. */
+  const question = (type: number, name: string, log: string, length: number): Promise<Uint8Array | undefined> => new Promise((resolve) => {
+    if (ended || wire === undefined || !isHex(log, 32)) return resolve(undefined)
+    const waiting = asked.get(name)
+    const timeout = setTimeout(() => {
+      asked.delete(name)
+      answer(undefined)
+    }, options.probeMs)
+    const answer = (found: Uint8Array | undefined): void => {
+      clearTimeout(timeout)
+      resolve(found)
+    }
+    if (waiting !== undefined) {
+      waiting.push(answer)
+      return
+    }
+    asked.set(name, [answer])
+    wire.send(type, new Writer().hex(log).uint(length).take())
+  })
 
   const onPace = (reader: Reader): void => {
     const serving = reader.byte() === 1
@@ -242,25 +297,8 @@ export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, opt
         take(log, length, fork)
       }
     },
-    probe: (log, length) => new Promise((resolve) => {
-      if (ended || wire === undefined || !isHex(log, 32)) return resolve(undefined)
-      const name = `${log}/${length}`
-      const waiting = asked.get(name)
-      const timeout = setTimeout(() => {
-        asked.delete(name)
-        answer(undefined)
-      }, options.probeMs)
-      const answer = (found: Uint8Array | undefined): void => {
-        clearTimeout(timeout)
-        resolve(found)
-      }
-      if (waiting !== undefined) {
-        waiting.push(answer)
-        return
-      }
-      asked.set(name, [answer])
-      wire.send(probe, new Writer().hex(log).uint(length).take())
-    }),
+    probe: (log, length) => question(probe, `${log}/${length}`, log, length),
+    history: (log, length) => question(askHistory, `history ${log}/${length}`, log, length),
     pace: (serving, bytesPerSecond) => {
       if (begun) wire?.send(pace, new Writer().byte(serving ? 1 : 0).uint(bytesPerSecond).take())
     },

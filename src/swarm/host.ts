@@ -1,4 +1,5 @@
 import type { KeyPair } from "../codec/signature.ts"
+import type { Proven } from "./investigate.ts"
 
 /**
  * What swarm needs from the floors below, in one place, so that sessions can be tested without a whole node. Boot builds it from
@@ -43,8 +44,8 @@ export interface SwarmHost {
     /** Records that a log has grown to this contiguous length (verified by Hypercore); wakes the ingest. */
     grew(log: string, length: number): void
     onGrow(listener: (log: string, length: number) => void): () => void
-    /** A peer showed another history of a log than ours: (log, what was seen). */
-    diverged(log: string, device: string, detail: string): void
+    /** A peer has another history of a log than ours: what was seen, and, when both histories were signed, the proof. */
+    diverged(log: string, device: string, detail: string, proven?: Proven): void
     /** A peer holds more of our own log than we do: we lost a tail, or our key is used elsewhere. The journal decides. */
     ownLogAhead(length: number, device: string): void
   }

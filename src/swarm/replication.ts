@@ -76,7 +76,9 @@ export interface Replication {
   readonly stop: () => Promise<void>
 }
 
-export const makeReplication = (host: SwarmHost, options: ReplicationOptions, known: (log: string) => boolean): Replication => {
+export const makeReplication = (
+  host: SwarmHost, options: ReplicationOptions, known: (log: string) => boolean, diverged: (log: string, device: string, detail: string) => void = host.logs.diverged
+): Replication => {
   const lengths = new Map<string, number>()
   for (const head of host.logs.heads()) lengths.set(head.log, head.length)
   const states = new Set<PeerState>()
@@ -204,7 +206,7 @@ export const makeReplication = (host: SwarmHost, options: ReplicationOptions, kn
     } else if (end.kind === "diverged") {
       state.diverged.add(log)
       state.ahead.delete(log)
-      host.logs.diverged(log, state.peer.device, end.why)
+      diverged(log, state.peer.device, end.why)
     } else if (end.kind === "failed") {
       const count = Math.min((state.failures.get(log)?.count ?? 0) + 1, 16)
       const delay = Math.min(options.retryMs * 2 ** (count - 1), options.retryMsMax)

@@ -9,11 +9,14 @@
  */
 import { shortKey } from "../codec/bytes.ts"
 import { hashParts } from "../codec/hash.ts"
-import { auditSome, compareHistory, type Histories } from "./audit.ts"
+import { encodeHistory, type SignedHistory } from "../codec/history.ts"
+import { hypercoreProofSource } from "../events/proof.ts"
+import { auditSome, compareHistory, type Histories, type Report } from "./audit.ts"
 import type { Carrier, CarrierStatus, Connection } from "./carrier.ts"
 import { headsDefaults, type HeadsOptions } from "./heads.ts"
 import type { SwarmHost } from "./host.ts"
 import { replicationDefaults, type ReplicationOptions } from "./limits.ts"
+import { investigate } from "./investigate.ts"
 import { discoveryKeyOf, makeLinks, type Links, type ServedRoom } from "./links.ts"
 import { openMux, type GuardedMux } from "./mux.ts"
 import {
@@ -84,6 +87,9 @@ export interface Swarm {
   readonly pair: (invitePublicKey: Uint8Array, build: (connection: Connection) => Uint8Array, timeoutMs: number) => Promise<Redeemed | undefined>
 }
 
+/** Histories compared at a time. */
+const provingMax = 16
+
 export const meshTopic = (meshKey: Uint8Array): Uint8Array => hashParts("kos/topic/1", meshKey)
 export const pairingTopic = (invitePublicKey: Uint8Array): Uint8Array => hashParts("kos/pairing-topic/1", invitePublicKey)
 
@@ -107,6 +113,8 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
   const room: ServedRoom = { count: 0 }
   const open = new Set<Open>()
   const invites = new Map<string, Uint8Array>()
+  /** Logs whose histories are being compared at the moment. */
+  const proving = new Set<string>()
   const dialled = new Set<string>()
   let logs = new Map<string, string>()
   let discovery = new Map<string, string>()
@@ -157,14 +165,18 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
       heads: {
         known: (log) => logs.has(log),
         onHead: (log, length, fork) => {
-          if (fork !== 0) host.logs.diverged(log, device, `it tells of fork ${fork}`)
+          if (fork !== 0) void suspect(entry, log, `it tells of fork ${fork}`)
           else if (entry.state !== undefined) replication?.offer(entry.state, log, length)
         },
         onPace: (serving, bytesPerSecond) => {
           if (entry.state !== undefined) replication?.setPace(entry.state, serving, bytesPerSecond)
         },
         onCaughtUp: () => compare(entry),
-        treeHash: (log, length) => treeHash(links, log, length)
+        treeHash: (log, length) => treeHash(links, log, length),
+        history: async (log, length) => {
+          const found = await history(links, log, length)
+          return found === undefined ? undefined : encodeHistory(found)
+        }
       }
     })
     const entry: Open = { session, links, since: options.now(), state: undefined, audit: undefined }
@@ -209,15 +221,54 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
    * A few others are compared later, when catching up is over.
    */
   const compare = (entry: Open): void => {
-    const { heads, device } = entry.session
-    const histories: Histories = { device, ours: (log, length) => treeHash(entry.links, log, length), theirs: heads.probe }
-    const ourLength = (log: string): number => replication?.ourLength(log) ?? 0
+    const { device } = entry.session
+    const histories = historiesOf(entry)
+    const report: Report = (log, length, detail) => prove(entry, log, length, detail)
     const own = host.logs.own()
     const held = host.receipts.holdings(device).find(({ log }) => log === own)?.length ?? 0
-    if (held > 0 && held <= ourLength(own)) void compareHistory(host, histories, own, held).catch(() => undefined)
+    if (held > 0 && held <= ourLength(own)) void compareHistory(host, histories, report, own, held).catch(() => undefined)
     entry.audit = setTimeout(() => {
-      void auditSome(host, histories, options.auditLogsMax ?? 8, ourLength).catch(() => undefined)
+      void auditSome(host, histories, report, options.auditLogsMax ?? 8, ourLength).catch(() => undefined)
     }, options.auditDelayMs ?? 10_000)
+  }
+
+  const ourLength = (log: string): number => replication?.ourLength(log) ?? 0
+
+  const historiesOf = (entry: Open): Histories => ({
+    device: entry.session.device, ours: (log, length) => treeHash(entry.links, log, length), theirs: entry.session.heads.probe
+  })
+
+  /** What a peer sends does not fit our copy: is it another history? The greatest length that both hold tells. */
+  const suspect = async (entry: Open, log: string, detail: string): Promise<void> => {
+    const { device } = entry.session
+    const theirs = host.receipts.holdings(device).find((held) => held.log === log)?.length ?? 0
+    const length = Math.min(theirs, ourLength(log))
+    const same = length === 0 || await compareHistory(host, historiesOf(entry), (_log, at) => prove(entry, log, at, detail), log, length).catch(() => true)
+    if (same) host.logs.diverged(log, device, detail)
+  }
+
+  const prove = async (entry: Open, log: string, length: number, detail: string): Promise<void> => {
+    const { device } = entry.session
+    if (proving.has(log) || proving.size >= provingMax) return
+    proving.add(log)
+    try {
+      const proven = await investigate(historiesOf(entry), {
+        ours: (asked, at) => history(entry.links, asked, at), theirs: entry.session.heads.history
+      }, log, length)
+      if (typeof proven === "string") host.logs.diverged(log, device, `${detail}; it cannot be proven: ${proven}`)
+      else host.logs.diverged(log, device, detail, proven)
+    } finally {
+      proving.delete(log)
+    }
+  }
+
+  const history = async (links: Links, log: string, length: number): Promise<SignedHistory | undefined> => {
+    const link = await links.acquire(log)
+    try {
+      return link.log.contiguousLength < length ? undefined : await hypercoreProofSource(link.log)?.history(length)
+    } finally {
+      link.release()
+    }
   }
 
   /** Kept open for a moment: a probe is mostly followed by a download. */
@@ -256,7 +307,11 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
   }
 
   const connect = async (): Promise<void> => {
-    replication = makeReplication(host, replicationOptions, (log) => logs.has(log))
+    replication = makeReplication(host, replicationOptions, (log) => logs.has(log), (log, device, detail) => {
+      const entry = [...open].find(({ session }) => session.device === device && session.phase() === "ready")
+      if (entry === undefined) host.logs.diverged(log, device, detail)
+      else void suspect(entry, log, detail)
+    })
     if (paused) replication.pause()
     carriers = makeCarriers()
     await Promise.all(carriers.map(async (carrier) => {

@@ -6,6 +6,7 @@
  * *Local* tables are what only this node saw and a rebuild cannot know: heads, peer_heads, peer_cursors, peers, facts, quarantine; so are
  * the arrival numbers of events.
  */
+import { evidenceSql } from "./evidence.ts"
 
 export interface Migration {
   readonly name: string
@@ -17,6 +18,7 @@ export const applicationId = 0x6b4f5354
 
 /** Emptied before a rebuild in place; names and operations stay. */
 export const derivedTables: ReadonlyArray<string> = [
+  "evidence", "evidence_cleared",
   "events", "counts", "commands", "cursors", "witnesses", "documents", "document_snapshots", "document_changes", "memory_pages"
 ]
 
@@ -93,4 +95,7 @@ CREATE TABLE quarantine (
 CREATE UNIQUE INDEX quarantine_address ON quarantine (log, block, event);
 `
 
-export const migrations: ReadonlyArray<Migration> = [{ name: "first", sql: first }]
+export const migrations: ReadonlyArray<Migration> = [
+  { name: "first", sql: first },
+  { name: "evidence", sql: evidenceSql }
+]

@@ -3,6 +3,7 @@ import { Cursors, Heads } from "./cursors.ts"
 import type { Address } from "../../codec/address.ts"
 import { Database, int, type OpenOptions } from "./database.ts"
 import { DocumentStore } from "./document-store.ts"
+import { Evidence } from "./evidence.ts"
 import { EventIndex } from "./event-index.ts"
 import { Facts } from "./facts.ts"
 import type { EventFold } from "./folds.ts"
@@ -26,6 +27,7 @@ export class Tables {
   readonly documents: DocumentStore
   readonly quarantine: Quarantine
   readonly witnesses: Witnesses
+  readonly evidence: Evidence
   /** What is done with an event of a type beside indexing it. */
   readonly folds: ReadonlyMap<string, EventFold>
 
@@ -42,7 +44,10 @@ export class Tables {
     this.documents = new DocumentStore(this.database, this.names, this.search)
     this.quarantine = new Quarantine(this.database, this.names, this.facts)
     this.witnesses = new Witnesses(this.database, this.names)
+    this.evidence = new Evidence(this.database, this.names)
     this.folds = new Map<string, EventFold>([
+      ["evidence.found/1", (event) => this.evidence.found(event)],
+      ["evidence.cleared/1", (event) => this.evidence.cleared(event)],
       ["checkpoint.made/1", ({ device, body }) => this.witnesses.add(device, body)]
     ])
   }
