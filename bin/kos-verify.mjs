@@ -3610,7 +3610,7 @@ var frameHeader = (block) => {
   if (block.byteLength < headerBytes + tagBytes + 2) return bad2("too short");
   if (block.byteLength > frameBytesMax) return bad2(`larger than ${frameBytesMax} bytes`);
   const view = asBuffer(block);
-  return Result.succeed({ version: view[0] ?? 0, epoch: view.readUInt32BE(1), nonce: view.subarray(5, 5 + nonceBytes) });
+  return Result.succeed({ version: view.readUInt8(0), epoch: view.readUInt32BE(1), nonce: view.subarray(5, 5 + nonceBytes) });
 };
 var openFrame = (block, place, key) => {
   const header = frameHeader(block);
@@ -3673,6 +3673,7 @@ var knew = (later, earlier) => {
   const word = later.past[earlier.number >>> 5];
   return word !== void 0 && (word & 1 << (earlier.number & 31)) !== 0;
 };
+var concurrent = (a, b) => a !== b && !knew(a, b) && !knew(b, a);
 var byOrder = (a, b) => a.depth - b.depth || (a.operation.hash < b.operation.hash ? -1 : a.operation.hash > b.operation.hash ? 1 : 0);
 var makeGraph = (mesh) => {
   const vertices = [];
@@ -3743,136 +3744,6 @@ var makeGraph = (mesh) => {
   };
 };
 
-// src/codec/operation.ts
-var operationVersion = 1;
-var operationBytesMax = 16 * 1024;
-var operationParentsMax = 16;
-var inviteUsesMax = 1e3;
-var cutoffsMax = 128;
-var meshNameLengthMax = 64;
-var nodeNameLengthMax = 63;
-var roles = ["owner", "admin", "member", "reader", "seeder"];
-var rankOf = (role) => roles.length - roles.indexOf(role);
-var reservedKinds = ["epoch.rotated", "owners.threshold", "recovery.used"];
-var nodeName = /^[\p{L}\p{N}][\p{L}\p{N}._-]*$/u;
-var meshName = /^[^\p{C}\p{Zl}\p{Zp}\s]([^\p{C}\p{Zl}\p{Zp}]*[^\p{C}\p{Zl}\p{Zp}\s])?$/u;
-var kindPattern = /^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)+$/;
-var isNodeName = (text2) => typeof text2 === "string" && text2.length <= nodeNameLengthMax && nodeName.test(text2) && text2.normalize("NFC") === text2;
-var isMeshName = (text2) => typeof text2 === "string" && text2.length <= meshNameLengthMax && meshName.test(text2) && text2.normalize("NFC") === text2;
-var isRole = (value) => roles.some((role) => role === value);
-var admissionHash = (mesh, invite, device, log) => hashParts("kos/admission/1", fromHex(mesh), fromHex(invite), fromHex(device), fromHex(log));
-var operationHash = (content) => toHex(hashParts("kos/operation/1", content));
-var openOperation = (bytes) => {
-  const decoded = decodeOperation(bytes);
-  if (Result.isFailure(decoded)) return decoded;
-  const operation = decoded.success;
-  if (!verify2(fromHex(operation.hash), bytes.subarray(0, 64), fromHex(operation.author))) return bad3("its signature is not the author's");
-  const says = operation.says;
-  if (says.kind !== "member.admitted") return Result.succeed({ ...operation, proven: true });
-  const proven = verify2(admissionHash(operation.mesh, says.invite, says.device, says.log), says.proof, fromHex(says.invite));
-  return Result.succeed({ ...operation, proven });
-};
-var decodeOperation = (bytes) => {
-  if (bytes.byteLength > operationBytesMax) return bad3(`larger than ${operationBytesMax} bytes`);
-  if (bytes.byteLength < 64 + 8) return bad3("too short");
-  const own = new Uint8Array(bytes);
-  const content = own.subarray(64);
-  const wire = decodeCbor("operation", content);
-  if (Result.isFailure(wire)) return Result.fail(wire.failure);
-  if (!Array.isArray(wire.success) || wire.success.length !== 7) return bad3("not an array of seven");
-  const [version, kind, mesh, author, parents, ms, body] = wire.success;
-  if (version !== operationVersion) return bad3("its version is not known here");
-  if (typeof kind !== "string" || kind.length > 64 || !kindPattern.test(kind)) return bad3("kind");
-  const first = kind === "mesh.created";
-  const meshHex = key32(mesh);
-  if (first ? mesh !== null : meshHex === void 0) return bad3("mesh");
-  const authorHex = key32(author);
-  if (authorHex === void 0) return bad3("author");
-  if (!Array.isArray(parents) || parents.length > operationParentsMax || parents.length === 0 !== first) return bad3("parents");
-  const parentsHex = [];
-  for (const parent of parents) {
-    const hex = key32(parent);
-    const last = parentsHex[parentsHex.length - 1];
-    if (hex === void 0 || last !== void 0 && hex <= last) return bad3("parents");
-    parentsHex.push(hex);
-  }
-  if (!isCount(ms, stampMsMax)) return bad3("time");
-  if (!isRecord(body)) return bad3("body");
-  const says = bodyFromWire(kind, body);
-  if (says === void 0) return bad3(`body of ${kind}`);
-  return Result.succeed({
-    mesh: meshHex ?? "",
-    author: authorHex,
-    parents: parentsHex,
-    ms,
-    says,
-    hash: operationHash(content),
-    bytes: own,
-    proven: false
-  });
-};
-var bodyFromWire = (kind, body) => {
-  const { name, role } = body;
-  const device = key32(body["device"]);
-  const log = key32(body["log"]);
-  const invite = key32(body["invite"]);
-  switch (kind) {
-    case "mesh.created": {
-      const nonce = bytesOf(body["nonce"], 32);
-      return isMeshName(name) && nonce !== void 0 ? { kind, name, nonce } : void 0;
-    }
-    case "mesh.named":
-      return isMeshName(name) ? { kind, name } : void 0;
-    case "invite.issued": {
-      const { expiresMs, uses } = body;
-      return invite !== void 0 && isRole(role) && isCount(expiresMs, stampMsMax) && isCount(uses, inviteUsesMax) && uses > 0 ? { kind, invite, role, expiresMs, uses } : void 0;
-    }
-    case "invite.withdrawn":
-      return invite === void 0 ? void 0 : { kind, invite };
-    case "member.admitted": {
-      const proof = bytesOf(body["proof"], 64);
-      return device !== void 0 && log !== void 0 && isNodeName(name) && isRole(role) && invite !== void 0 && proof !== void 0 ? { kind, device, log, name, role, invite, proof } : void 0;
-    }
-    case "member.named":
-      return device !== void 0 && isNodeName(name) ? { kind, device, name } : void 0;
-    case "role.set":
-      return device !== void 0 && isRole(role) ? { kind, device, role } : void 0;
-    case "log.attached":
-      return log === void 0 ? void 0 : { kind, log };
-    case "log.succeeded": {
-      const { length } = body;
-      const treeHash2 = key32(body["treeHash"]);
-      const successor = key32(body["successor"]);
-      return log !== void 0 && isCount(length, Number.MAX_SAFE_INTEGER) && treeHash2 !== void 0 && successor !== void 0 && successor !== log ? { kind, log, length, treeHash: treeHash2, successor } : void 0;
-    }
-    case "member.left":
-      return { kind };
-    case "member.revoked": {
-      const cutoffs = cutoffsOf(body["cutoffs"]);
-      return device !== void 0 && cutoffs !== void 0 ? { kind, device, cutoffs } : void 0;
-    }
-    default:
-      return { kind: "kept", name: kind, reserved: reservedKinds.includes(kind), body };
-  }
-};
-var cutoffsOf = (value) => {
-  if (!Array.isArray(value) || value.length > cutoffsMax) return void 0;
-  const out = [];
-  for (const entry of value) {
-    if (!Array.isArray(entry) || entry.length !== 2) return void 0;
-    const [key, length] = entry;
-    const log = key32(key);
-    if (log === void 0 || !isCount(length, Number.MAX_SAFE_INTEGER)) return void 0;
-    out.push({ log, length });
-  }
-  return out;
-};
-var key32 = (value) => value instanceof Uint8Array && value.byteLength === 32 ? toHex(value) : void 0;
-var bytesOf = (value, size) => value instanceof Uint8Array && value.byteLength === size ? value : void 0;
-var isCount = (value, max) => typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= max;
-var isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
-var bad3 = (why) => Result.fail(new Malformed({ what: "membership operation", why }));
-
 // src/codec/verify/merkle.ts
 var manifestBytes = 70;
 var hash = (...parts) => {
@@ -3921,6 +3792,200 @@ var u64 = (value) => {
   out.writeBigUInt64LE(BigInt(value));
   return out;
 };
+
+// src/codec/operation.ts
+var operationVersion = 1;
+var operationBytesMax = 16 * 1024;
+var operationParentsMax = 16;
+var inviteUsesMax = 1e3;
+var cutoffsMax = 128;
+var sealedKeysMax = 96;
+var sealedKeyBytes = 80;
+var epochMax = 4294967295;
+var thresholdMax = 16;
+var reasonLengthMax = 256;
+var meshNameLengthMax = 64;
+var nodeNameLengthMax = 63;
+var roles = ["owner", "admin", "member", "reader", "seeder"];
+var rankOf = (role) => roles.length - roles.indexOf(role);
+var nodeName = /^[\p{L}\p{N}][\p{L}\p{N}._-]*$/u;
+var meshName = /^[^\p{C}\p{Zl}\p{Zp}\s]([^\p{C}\p{Zl}\p{Zp}]*[^\p{C}\p{Zl}\p{Zp}\s])?$/u;
+var kindPattern = /^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)+$/;
+var isNodeName = (text2) => typeof text2 === "string" && text2.length <= nodeNameLengthMax && nodeName.test(text2) && text2.normalize("NFC") === text2;
+var isMeshName = (text2) => typeof text2 === "string" && text2.length <= meshNameLengthMax && meshName.test(text2) && text2.normalize("NFC") === text2;
+var isRole = (value) => roles.some((role) => role === value);
+var admissionHash = (mesh, invite, device, log) => hashParts("kos/admission/1", fromHex(mesh), fromHex(invite), fromHex(device), fromHex(log));
+var recoveryHash = (mesh, recovery, device, log) => hashParts("kos/recovery/1", fromHex(mesh), fromHex(recovery), fromHex(device), fromHex(log));
+var logHeldHash = (mesh, device, log) => hashParts("kos/log-held/1", fromHex(mesh), fromHex(device), fromHex(log));
+var operationHash = (content) => toHex(hashParts("kos/operation/1", content));
+var openOperation = (bytes) => {
+  const decoded = decodeOperation(bytes);
+  if (Result.isFailure(decoded)) return decoded;
+  const operation = decoded.success;
+  if (!verify2(fromHex(operation.hash), bytes.subarray(0, 64), fromHex(operation.author))) return bad3("its signature is not the author's");
+  return Result.succeed({ ...operation, proven: isProven(operation), holds: isHeld(operation) });
+};
+var isProven = ({ mesh, author, says }) => {
+  if (says.kind === "recovery.used") return verify2(recoveryHash(mesh, says.recovery, author, says.log), says.proof, fromHex(says.recovery));
+  if (says.kind === "member.admitted") return verify2(admissionHash(mesh, says.invite, says.device, says.log), says.proof, fromHex(says.invite));
+  return true;
+};
+var isHeld = ({ mesh, author, says }) => {
+  if (says.kind !== "member.admitted" && says.kind !== "recovery.used" && says.kind !== "log.attached" && says.kind !== "log.succeeded") return false;
+  const { signer, held } = says;
+  const log = says.kind === "log.succeeded" ? says.successor : says.log;
+  if (signer === void 0 || held === void 0 || toHex(logKeyOf(manifestOf(signer))) !== log) return false;
+  return verify2(logHeldHash(mesh, says.kind === "member.admitted" ? says.device : author, log), held, signer);
+};
+var decodeOperation = (bytes) => {
+  if (bytes.byteLength > operationBytesMax) return bad3(`larger than ${operationBytesMax} bytes`);
+  if (bytes.byteLength < 64 + 8) return bad3("too short");
+  const own = new Uint8Array(bytes);
+  const content = own.subarray(64);
+  const wire = decodeCbor("operation", content);
+  if (Result.isFailure(wire)) return Result.fail(wire.failure);
+  if (!Array.isArray(wire.success) || wire.success.length !== 7) return bad3("not an array of seven");
+  const [version, kind, mesh, author, parents, ms, body] = wire.success;
+  if (version !== operationVersion) return bad3("its version is not known here");
+  if (typeof kind !== "string" || kind.length > 64 || !kindPattern.test(kind)) return bad3("kind");
+  const first = kind === "mesh.created";
+  const meshHex = key32(mesh);
+  if (first ? mesh !== null : meshHex === void 0) return bad3("mesh");
+  const authorHex = key32(author);
+  if (authorHex === void 0) return bad3("author");
+  if (!Array.isArray(parents) || parents.length > operationParentsMax || parents.length === 0 !== first) return bad3("parents");
+  const parentsHex = [];
+  for (const parent of parents) {
+    const hex = key32(parent);
+    const last = parentsHex[parentsHex.length - 1];
+    if (hex === void 0 || last !== void 0 && hex <= last) return bad3("parents");
+    parentsHex.push(hex);
+  }
+  if (!isCount(ms, stampMsMax)) return bad3("time");
+  if (!isRecord(body)) return bad3("body");
+  const says = bodyFromWire(kind, body);
+  if (says === void 0) return bad3(`body of ${kind}`);
+  return Result.succeed({
+    mesh: meshHex ?? "",
+    author: authorHex,
+    parents: parentsHex,
+    ms,
+    says,
+    hash: operationHash(content),
+    bytes: own,
+    proven: false,
+    holds: false
+  });
+};
+var bodyFromWire = (kind, body) => {
+  const { name, role } = body;
+  const device = key32(body["device"]);
+  const log = key32(body["log"]);
+  const invite = key32(body["invite"]);
+  const held = heldOf(body);
+  switch (kind) {
+    case "mesh.created": {
+      const nonce = bytesOf(body["nonce"], 32);
+      return isMeshName(name) && nonce !== void 0 ? { kind, name, nonce } : void 0;
+    }
+    case "mesh.named":
+      return isMeshName(name) ? { kind, name } : void 0;
+    case "invite.issued": {
+      const { expiresMs, uses } = body;
+      const certificate = bytesOf(body["certificate"], 64);
+      if (body["certificate"] !== void 0 && certificate === void 0) return void 0;
+      return invite !== void 0 && isRole(role) && isCount(expiresMs, stampMsMax) && isCount(uses, inviteUsesMax) && uses > 0 ? { kind, invite, role, expiresMs, uses, ...certificate === void 0 ? {} : { certificate } } : void 0;
+    }
+    case "invite.withdrawn":
+      return invite === void 0 ? void 0 : { kind, invite };
+    case "member.admitted": {
+      const proof = bytesOf(body["proof"], 64);
+      return device !== void 0 && log !== void 0 && isNodeName(name) && isRole(role) && invite !== void 0 && proof !== void 0 && held !== void 0 ? { kind, device, log, name, role, invite, proof, ...held } : void 0;
+    }
+    case "member.named":
+      return device !== void 0 && isNodeName(name) ? { kind, device, name } : void 0;
+    case "role.set": {
+      const cutoffs = body["cutoffs"] === void 0 ? void 0 : cutoffsOf(body["cutoffs"]);
+      if (device === void 0 || !isRole(role) || cutoffs === void 0 && body["cutoffs"] !== void 0) return void 0;
+      return cutoffs === void 0 ? { kind, device, role } : { kind, device, role, cutoffs };
+    }
+    case "log.attached":
+      return log === void 0 || held === void 0 ? void 0 : { kind, log, ...held };
+    case "log.succeeded": {
+      const { length } = body;
+      const treeHash2 = key32(body["treeHash"]);
+      const successor = key32(body["successor"]);
+      return log !== void 0 && isCount(length, Number.MAX_SAFE_INTEGER) && treeHash2 !== void 0 && successor !== void 0 && successor !== log && held !== void 0 ? { kind, log, length, treeHash: treeHash2, successor, ...held } : void 0;
+    }
+    case "member.left":
+      return { kind };
+    case "member.revoked": {
+      const cutoffs = cutoffsOf(body["cutoffs"]);
+      const { reason } = body;
+      if (device === void 0 || cutoffs === void 0) return void 0;
+      if (reason === void 0) return { kind, device, cutoffs };
+      return typeof reason === "string" && reason.length <= reasonLengthMax ? { kind, device, cutoffs, reason } : void 0;
+    }
+    case "epoch.rotated":
+    case "epoch.shared": {
+      const { epoch } = body;
+      const commit = key32(body["commit"]);
+      const sealed = sealedOf(body["sealed"]);
+      return isCount(epoch, epochMax) && epoch > 0 && commit !== void 0 && sealed !== void 0 ? { kind, epoch, commit, sealed } : void 0;
+    }
+    case "owners.threshold": {
+      const { threshold } = body;
+      return isCount(threshold, thresholdMax) && threshold > 0 ? { kind, threshold } : void 0;
+    }
+    case "recovery.set": {
+      const recovery = key32(body["recovery"]);
+      return recovery === void 0 ? void 0 : { kind, recovery };
+    }
+    case "recovery.used": {
+      const recovery = key32(body["recovery"]);
+      const proof = bytesOf(body["proof"], 64);
+      return log !== void 0 && isNodeName(name) && recovery !== void 0 && proof !== void 0 && held !== void 0 ? { kind, log, name, recovery, proof, ...held } : void 0;
+    }
+    default:
+      return { kind: "kept", name: kind, body };
+  }
+};
+var heldOf = (body) => {
+  if (body["signer"] === void 0 && body["held"] === void 0) return {};
+  const signer = bytesOf(body["signer"], 32);
+  const held = bytesOf(body["held"], 64);
+  return signer === void 0 || held === void 0 ? void 0 : { signer, held };
+};
+var cutoffsOf = (value) => {
+  if (!Array.isArray(value) || value.length > cutoffsMax) return void 0;
+  const out = [];
+  for (const entry of value) {
+    if (!Array.isArray(entry) || entry.length !== 2) return void 0;
+    const [key, length] = entry;
+    const log = key32(key);
+    if (log === void 0 || !isCount(length, Number.MAX_SAFE_INTEGER)) return void 0;
+    out.push({ log, length });
+  }
+  return out;
+};
+var sealedOf = (value) => {
+  if (!Array.isArray(value) || value.length > sealedKeysMax) return void 0;
+  const out = [];
+  for (const entry of value) {
+    if (!Array.isArray(entry) || entry.length !== 2) return void 0;
+    const [key, bytes] = entry;
+    const reader = key32(key);
+    const sealed = bytesOf(bytes, sealedKeyBytes);
+    if (reader === void 0 || sealed === void 0) return void 0;
+    out.push({ reader, sealed });
+  }
+  return out;
+};
+var key32 = (value) => value instanceof Uint8Array && value.byteLength === 32 ? toHex(value) : void 0;
+var bytesOf = (value, size) => value instanceof Uint8Array && value.byteLength === size ? value : void 0;
+var isCount = (value, max) => typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= max;
+var isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
+var bad3 = (why) => Result.fail(new Malformed({ what: "membership operation", why }));
 
 // src/codec/verify/format.ts
 var proofVersion = 1;
@@ -4005,116 +4070,119 @@ var isBytes2 = (value, size) => value instanceof Uint8Array && value.byteLength 
 var isCount2 = (value) => typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 var bad4 = (why) => Result.fail(new Malformed({ what: "proof file", why }));
 
-// src/codec/membership/rules.ts
-var everything = () => true;
-var makeRules = () => {
+// src/codec/membership/facts.ts
+var everything = void 0;
+var makeFacts = () => {
   const grants = /* @__PURE__ */ new Map();
   const entries = /* @__PURE__ */ new Map();
   const leavings = /* @__PURE__ */ new Map();
+  const revocations = /* @__PURE__ */ new Map();
   const namings = /* @__PURE__ */ new Map();
   const meshNamings = [];
   const issues = /* @__PURE__ */ new Map();
+  const uses = /* @__PURE__ */ new Map();
   const withdrawals = /* @__PURE__ */ new Map();
   const admissions = /* @__PURE__ */ new Map();
   const claims = /* @__PURE__ */ new Map();
+  const logsOf = /* @__PURE__ */ new Map();
+  const contested = /* @__PURE__ */ new Set();
   const closings = /* @__PURE__ */ new Map();
+  const thresholds = [];
+  const recoveries = [];
   const everOwners = /* @__PURE__ */ new Set();
+  let touchedDevices = /* @__PURE__ */ new Set();
+  let touchedInvites = /* @__PURE__ */ new Set();
+  const grantsOf = (device, horizon) => latest(grants.get(device), horizon);
+  const entriesOf = (device, horizon) => (entries.get(device) ?? []).filter((vertex) => within(horizon, vertex));
+  const revocationsOf = (device, horizon) => (revocations.get(device) ?? []).filter(({ vertex }) => within(horizon, vertex));
+  const notOutlived = (device, horizon, list) => {
+    if (list.length === 0) return list;
+    const known = entriesOf(device, horizon);
+    return list.filter((vertex) => within(horizon, vertex) && !known.some((entry) => knew(entry, vertex)));
+  };
+  const outstanding = (device, horizon) => notOutlived(device, horizon, (revocations.get(device) ?? []).map(({ vertex }) => vertex));
+  const heldOf2 = (device, horizon, counts = () => true) => {
+    if (!revocations.has(device)) return [];
+    const known = revocationsOf(device, horizon).filter(({ vertex }) => counts(vertex)).sort((a, b) => byOrder(a.vertex, b.vertex));
+    const between = entriesOf(device, horizon);
+    const apart = (a, b) => between.some((entry) => knew(entry, a) && knew(b, entry));
+    return known.map(({ vertex }) => vertex).filter((one) => isAgreed(known.filter(({ vertex: other }) => !apart(one, other) && !apart(other, one))));
+  };
   const standingOf = (device, horizon) => {
-    const role = lowest(latest(grants.get(device), horizon), device);
+    const role = lowestRole(grantsOf(device, horizon));
     if (role === void 0) return { standing: void 0, role };
-    const left = (leavings.get(device) ?? []).some((leaving) => horizon(leaving) && !(entries.get(device) ?? []).some((entry) => horizon(entry) && knew(entry, leaving)));
+    const [revocation] = notOutlived(device, horizon, heldOf2(device, horizon));
+    if (revocation !== void 0) return { standing: "revoked", role, revocation };
+    const left = notOutlived(device, horizon, leavings.get(device) ?? []).length > 0;
     return { standing: left ? "left" : "member", role };
   };
-  const issueOf = (invite, horizon) => firstOf(issues.get(invite), horizon);
-  const isWithdrawn = (invite, horizon) => (withdrawals.get(invite) ?? []).some(horizon);
-  const admissionsBy = (invite, horizon) => (admissions.get(invite) ?? []).filter(horizon);
-  const claimsOf = (log, horizon) => (claims.get(log) ?? []).filter((claim) => horizon(claim.vertex)).sort((a, b) => byOrder(a.vertex, b.vertex));
-  const closingOf = (log, device, horizon) => (closings.get(log) ?? []).filter((v) => v.operation.author === device && horizon(v)).sort((a, b) => lengthOf(a) - lengthOf(b) || byOrder(a, b))[0];
-  const isOwner = (device, horizon) => {
-    const { standing, role } = standingOf(device, horizon);
-    return standing === "member" && role === "owner";
-  };
-  const isLastOwner = (device, horizon) => isOwner(device, horizon) && ![...everOwners].some((other) => other !== device && isOwner(other, horizon));
-  const ownerOf2 = (log, horizon) => claimsOf(log, horizon)[0]?.device;
-  const fault = (operation, past) => {
-    const { author, says } = operation;
-    if (says.kind === "mesh.created") return void 0;
-    if (says.kind === "member.revoked") return "this kind is not yet in force here";
-    if (says.kind === "kept") return says.reserved ? "this kind is not yet in force here" : `the kind ${says.name} is not known here`;
-    const own = standingOf(author, past);
-    if (own.standing === void 0) return "its author was no member";
-    if (own.standing === "left") return "its author had left";
-    const owner = own.role === "owner";
-    switch (says.kind) {
-      case "mesh.named":
-        return owner ? void 0 : "only an owner names the mesh";
-      case "invite.issued":
-        if (!owner) return "only an owner issues invites";
-        return issueOf(says.invite, past) === void 0 ? void 0 : "this invite was issued before";
-      case "invite.withdrawn":
-        if (!owner) return "only an owner withdraws invites";
-        return issueOf(says.invite, past) === void 0 ? "no such invite was issued" : void 0;
-      case "member.admitted": {
-        if (!owner) return "only an owner admits";
-        const issue = issueOf(says.invite, past)?.operation.says;
-        if (issue?.kind !== "invite.issued") return "no such invite was issued";
-        if (!operation.proven) return "the invite's proof is wrong";
-        if (isWithdrawn(says.invite, past)) return "the invite was withdrawn";
-        if (rankOf(says.role) > rankOf(issue.role)) return `the invite goes up to ${issue.role}`;
-        if (admissionsBy(says.invite, past).length >= issue.uses) return "the invite was used up";
-        if (standingOf(says.device, past).standing === "member") return "the device was a member already";
-        const holder = ownerOf2(says.log, past);
-        return holder === void 0 ? void 0 : "the log was attached before; a device that comes back brings a new one";
-      }
-      case "member.named":
-        if (says.device !== author && !owner) return "only an owner names another's node";
-        return standingOf(says.device, past).standing === "member" ? void 0 : "the named device was no member";
-      case "role.set": {
-        if (!owner) return "only an owner sets roles";
-        const target = standingOf(says.device, past);
-        if (target.standing !== "member") return "the device was no member";
-        if (says.device !== author) return target.role === "owner" ? "an owner's role is changed by itself only" : void 0;
-        return says.role !== "owner" && isLastOwner(author, past) ? "the last owner stays" : void 0;
-      }
-      case "log.attached": {
-        const holder = ownerOf2(says.log, past);
-        return holder === void 0 || holder === author ? void 0 : "the log belongs to another device";
-      }
-      case "log.succeeded": {
-        if (ownerOf2(says.log, past) !== author) return "the log does not belong to its author";
-        if (closingOf(says.log, author, past) !== void 0) return "the log was closed before";
-        const holder = ownerOf2(says.successor, past);
-        if (holder !== void 0 && holder !== author) return "the successor belongs to another device";
-        return closingOf(says.successor, author, past) === void 0 ? void 0 : "the successor was closed before";
-      }
-      case "member.left":
-        return isLastOwner(author, past) ? "the last owner stays" : void 0;
+  const ownersBut = (device, horizon) => {
+    let count = 0;
+    for (const other of everOwners) {
+      if (other === device) continue;
+      const { standing, role } = standingOf(other, horizon);
+      if (standing === "member" && role === "owner") count++;
     }
+    return count;
   };
-  const record = (vertex) => {
+  const thresholdSaid = (horizon) => {
+    let said = 1;
+    const votes = /* @__PURE__ */ new Map();
+    for (const { vertex, others } of thresholds) {
+      const { author, says } = vertex.operation;
+      if (says.kind !== "owners.threshold" || !within(horizon, vertex)) continue;
+      if (says.threshold < said) {
+        votes.set(author, says.threshold);
+        const agreeing = [...votes.values()].filter((number) => number === says.threshold).length;
+        if (agreeing < clip(said, others)) continue;
+      }
+      said = says.threshold;
+      votes.clear();
+    }
+    return said;
+  };
+  const claimOf = (log, horizon) => {
+    let first;
+    for (const claim2 of claims.get(log) ?? []) if (within(horizon, claim2.vertex) && (first === void 0 || byClaim(claim2, first) < 0)) first = claim2;
+    return first;
+  };
+  const closingOf = (log, device, horizon) => (closings.get(log) ?? []).filter(({ vertex }) => vertex.operation.author === device && within(horizon, vertex)).sort((a, b) => a.length - b.length || byOrder(a.vertex, b.vertex))[0]?.vertex;
+  const claim = (log, device, vertex) => {
+    for (const other of claims.get(log) ?? []) {
+      touchedDevices.add(other.device);
+      contested.add(log);
+    }
+    push(claims, log, { vertex, device });
+    const logs = logsOf.get(device);
+    if (logs === void 0) logsOf.set(device, /* @__PURE__ */ new Set([log]));
+    else logs.add(log);
+  };
+  const enter = (device, vertex, role) => {
+    push(grants, device, vertex);
+    push(entries, device, vertex);
+    if (role === "owner") everOwners.add(device);
+  };
+  const add2 = (vertex) => {
     const { author, says } = vertex.operation;
+    if (!ofNoDevice.has(says.kind)) touchedDevices.add("device" in says ? says.device : author);
+    if ("invite" in says) touchedInvites.add(says.invite);
     switch (says.kind) {
       case "mesh.created":
-        push(grants, author, vertex);
-        push(entries, author, vertex);
         meshNamings.push(vertex);
-        everOwners.add(author);
-        return;
+        return enter(author, vertex, "owner");
       case "mesh.named":
         meshNamings.push(vertex);
         return;
       case "invite.issued":
+        uses.set(says.invite, Math.min(uses.get(says.invite) ?? Infinity, says.uses));
         return push(issues, says.invite, vertex);
       case "invite.withdrawn":
         return push(withdrawals, says.invite, vertex);
       case "member.admitted":
-        push(grants, says.device, vertex);
-        push(entries, says.device, vertex);
         push(namings, says.device, vertex);
-        push(admissions, says.invite, vertex);
-        push(claims, says.log, { vertex, device: says.device });
-        if (says.role === "owner") everOwners.add(says.device);
-        return;
+        push(admissions, says.invite, { vertex, device: says.device });
+        claim(says.log, says.device, vertex);
+        return enter(says.device, vertex, says.role);
       case "member.named":
         return push(namings, says.device, vertex);
       case "role.set":
@@ -4122,37 +4190,89 @@ var makeRules = () => {
         if (says.role === "owner") everOwners.add(says.device);
         return;
       case "log.attached":
-        return push(claims, says.log, { vertex, device: author });
+        return claim(says.log, author, vertex);
       case "log.succeeded":
-        push(closings, says.log, vertex);
-        return push(claims, says.successor, { vertex, device: author });
+        push(closings, says.log, { vertex, length: says.length });
+        return claim(says.successor, author, vertex);
       case "member.left":
         return push(leavings, author, vertex);
-      case "member.revoked":
+      case "member.revoked": {
+        const said = standingOf(says.device, vertex).role === "owner" ? thresholdSaid(vertex) : 1;
+        const needed = said === 1 ? 1 : clip(said, ownersBut(says.device, vertex));
+        return push(revocations, says.device, { vertex, needed });
+      }
+      case "owners.threshold": {
+        const at = thresholds.findLastIndex((other) => byOrder(other.vertex, vertex) < 0) + 1;
+        thresholds.splice(at, 0, { vertex, others: ownersBut(author, vertex) });
+        return;
+      }
+      case "recovery.set":
+        recoveries.push(vertex);
+        return;
+      case "recovery.used":
+        push(namings, author, vertex);
+        claim(says.log, author, vertex);
+        return enter(author, vertex, "owner");
+      case "epoch.rotated":
+      case "epoch.shared":
       case "kept":
         return;
     }
   };
   return {
-    judge: (vertex) => {
-      const why = fault(vertex.operation, (earlier) => knew(vertex, earlier));
-      if (why === void 0) record(vertex);
-      return why;
-    },
+    add: add2,
     devices: () => grants.keys(),
     invites: () => issues.keys(),
-    logs: () => claims.keys(),
+    logsOf: (device) => logsOf.get(device) ?? [],
+    contestedLogs: () => contested,
     standingOf,
-    admissionOf: (device) => lastOf(entries.get(device)),
-    meshNaming: () => lastOf(meshNamings),
-    namingOf: (device) => lastOf(namings.get(device)),
-    issueOf,
-    isWithdrawn,
-    admissionsBy,
-    claimsOf,
-    closingOf
+    grantsOf,
+    entriesOf,
+    outstanding,
+    heldOf: heldOf2,
+    ownersBut,
+    thresholdSaid,
+    claimOf,
+    closingOf,
+    meshNaming: () => lastOf(meshNamings, everything),
+    namingOf: (device) => lastOf(namings.get(device), everything),
+    issueOf: (invite, horizon) => firstOf(issues.get(invite), horizon),
+    usesOf: (invite) => uses.get(invite) ?? Infinity,
+    isWithdrawn: (invite, horizon) => (withdrawals.get(invite) ?? []).some((vertex) => within(horizon, vertex)),
+    admissionsBy: (invite, horizon) => (admissions.get(invite) ?? []).map(({ vertex }) => vertex).filter((vertex) => within(horizon, vertex)),
+    admittedBy: (invite, horizon) => new Set((admissions.get(invite) ?? []).filter(({ vertex }) => within(horizon, vertex)).sort((a, b) => byOrder(a.vertex, b.vertex)).map(({ device }) => device)),
+    claimsOf: (log, horizon) => (claims.get(log) ?? []).filter((claim2) => within(horizon, claim2.vertex)).sort(byClaim),
+    recoveryOf: (horizon) => lastOf(recoveries, horizon),
+    takeTouched: () => {
+      const touched = { devices: touchedDevices, invites: touchedInvites };
+      touchedDevices = /* @__PURE__ */ new Set();
+      touchedInvites = /* @__PURE__ */ new Set();
+      return touched;
+    }
   };
 };
+var ofNoDevice = /* @__PURE__ */ new Set(["mesh.named", "invite.issued", "invite.withdrawn", "epoch.rotated", "epoch.shared", "recovery.set"]);
+var clip = (said, others) => Math.max(1, Math.min(said, others));
+var isAgreed = (revocations) => {
+  const authors = /* @__PURE__ */ new Set();
+  return revocations.some(({ vertex, needed }) => authors.add(vertex.operation.author).size >= needed);
+};
+var roleGiven = ({ operation: { says } }) => says.kind === "member.admitted" || says.kind === "role.set" ? says.role : "owner";
+var lowestRole = (grants) => {
+  let role;
+  for (const grant of grants) {
+    const given = roleGiven(grant);
+    if (role === void 0 || rankOf(given) < rankOf(role)) role = given;
+  }
+  return role;
+};
+var listedLength = (cutoffs, log) => {
+  const lengths = (cutoffs ?? []).filter((cutoff) => cutoff.log === log).map(({ length }) => length);
+  return lengths.length === 0 ? void 0 : Math.min(...lengths);
+};
+var within = (horizon, vertex) => horizon === void 0 || knew(horizon, vertex);
+var holds = (operation) => operation.holds;
+var byClaim = (a, b) => Number(holds(b.vertex.operation)) - Number(holds(a.vertex.operation)) || byOrder(a.vertex, b.vertex);
 var push = (map, key, value) => {
   const list = map.get(key);
   if (list === void 0) map.set(key, [value]);
@@ -4160,32 +4280,318 @@ var push = (map, key, value) => {
 };
 var firstOf = (vertices, horizon) => {
   let first;
-  for (const vertex of vertices ?? []) if (horizon(vertex) && (first === void 0 || byOrder(vertex, first) < 0)) first = vertex;
+  for (const vertex of vertices ?? []) if (within(horizon, vertex) && (first === void 0 || byOrder(vertex, first) < 0)) first = vertex;
   return first;
 };
-var lastOf = (vertices) => {
+var lastOf = (vertices, horizon) => {
   let last;
-  for (const vertex of vertices ?? []) if (last === void 0 || byOrder(vertex, last) > 0) last = vertex;
+  for (const vertex of vertices ?? []) if (within(horizon, vertex) && (last === void 0 || byOrder(vertex, last) > 0)) last = vertex;
   return last;
 };
 var latest = (vertices, horizon) => {
-  if (vertices === void 0) return [];
-  const out = [];
-  for (const vertex of vertices.filter(horizon).sort((a, b) => byOrder(b, a))) {
-    if (!out.some((later) => knew(later, vertex))) out.push(vertex);
+  let out = [];
+  for (const vertex of vertices ?? []) {
+    if (!within(horizon, vertex) || out.some((other) => knew(other, vertex))) continue;
+    if (out.length > 0) out = out.filter((other) => !knew(vertex, other));
+    out.push(vertex);
   }
   return out;
 };
-var lowest = (vertices, device) => {
-  let role;
-  for (const vertex of vertices) {
-    const says = vertex.operation.says;
-    const given = says.kind === "member.admitted" || says.kind === "role.set" ? says.role : says.kind === "mesh.created" && vertex.operation.author === device ? "owner" : void 0;
-    if (given !== void 0 && (role === void 0 || rankOf(given) < rankOf(role))) role = given;
+
+// src/codec/membership/cuts.ts
+var cutAtOf = ({ facts, removals }, claim, log, horizon) => {
+  const closing = facts.closingOf(log, claim.device, horizon)?.operation.says;
+  let cut = closing?.kind === "log.succeeded" ? closing.length : Infinity;
+  for (const revocation of horizon === void 0 ? removals.get(claim.device) ?? [] : facts.heldOf(claim.device, horizon)) {
+    const { says } = revocation.operation;
+    if (says.kind !== "member.revoked" || knew(claim.vertex, revocation)) continue;
+    cut = Math.min(cut, listedLength(says.cutoffs, log) ?? 0);
   }
-  return role;
+  return cut === Infinity ? void 0 : cut;
 };
-var lengthOf = (vertex) => vertex.operation.says.kind === "log.succeeded" ? vertex.operation.says.length : 0;
+
+// src/codec/membership/rules.ts
+var fault = (facts, vertex) => {
+  const { author, says } = vertex.operation;
+  if (says.kind === "mesh.created") return void 0;
+  if (says.kind === "kept") return `the kind ${says.name} is not known here`;
+  if (says.kind === "recovery.used") return faultOfRecovery(facts, vertex, says);
+  const own = facts.standingOf(author, vertex);
+  if (own.standing !== "member" || own.role === void 0) return `its author ${whyNoMember(own)}`;
+  const role = own.role;
+  switch (says.kind) {
+    case "mesh.named":
+      return role === "owner" ? void 0 : "only an owner names the mesh";
+    case "owners.threshold":
+      return role === "owner" ? void 0 : "only an owner says how many owners must agree";
+    case "recovery.set":
+      return role === "owner" ? void 0 : "only an owner sets the recovery key";
+    case "epoch.rotated":
+      return manages(role) ? void 0 : "only admins and owners rotate the key epoch";
+    case "epoch.shared":
+      return manages(role) ? void 0 : "only admins and owners share keys";
+    case "invite.issued":
+      if (!manages(role)) return "only admins and owners issue invites";
+      if (!actsOn(role, says.role)) return `an ${role} invites lower roles only`;
+      return facts.issueOf(says.invite, vertex) === void 0 ? void 0 : "this invite was issued before";
+    case "invite.withdrawn": {
+      if (!manages(role)) return "only admins and owners withdraw invites";
+      const issue = facts.issueOf(says.invite, vertex)?.operation;
+      if (issue?.says.kind !== "invite.issued") return "no such invite was issued";
+      return issue.author === author || actsOn(role, issue.says.role) ? void 0 : `an ${role} withdraws invites for lower roles only`;
+    }
+    case "member.admitted":
+      return manages(role) ? faultOfAdmission(facts, vertex, says, role) : "only admins and owners admit";
+    case "member.named": {
+      const target = facts.standingOf(says.device, vertex);
+      if (target.standing !== "member" || target.role === void 0) return `the named device ${whyNoMember(target)}`;
+      if (says.device === author) return void 0;
+      if (!manages(role)) return "only admins and owners name another's node";
+      return actsOn(role, target.role) ? void 0 : `an ${role} names nodes of lower rank only`;
+    }
+    case "role.set":
+      return manages(role) ? faultOfRole(facts, vertex, says, role) : "only admins and owners set roles";
+    case "log.attached":
+      return isTaken(facts, vertex, says.log) ? "the log belongs to another device" : void 0;
+    case "log.succeeded": {
+      if (facts.claimOf(says.log, vertex)?.device !== author) return "the log does not belong to its author";
+      if (facts.closingOf(says.log, author, vertex) !== void 0) return "the log was closed before";
+      if (isTaken(facts, vertex, says.successor)) return "the successor belongs to another device";
+      return facts.closingOf(says.successor, author, vertex) === void 0 ? void 0 : "the successor was closed before";
+    }
+    case "member.left":
+      return role === "owner" && facts.ownersBut(author, vertex) === 0 ? "the last owner stays" : void 0;
+    case "member.revoked": {
+      if (!manages(role)) return "only admins and owners revoke";
+      if (says.device === author) return "a node does not revoke itself; it leaves";
+      const target = facts.standingOf(says.device, vertex);
+      if (target.role === void 0) return "the device was no member";
+      if (target.standing === "revoked") return `the device ${whyNoMember(target)}`;
+      return actsOn(role, target.role) ? void 0 : `an ${role} revokes nodes of lower rank only`;
+    }
+  }
+};
+var manages = (role) => rankOf(role) >= rankOf("admin");
+var actsOn = (role, other) => role === "owner" || rankOf(other) < rankOf(role);
+var faultOfAdmission = (facts, vertex, says, role) => {
+  const issue = facts.issueOf(says.invite, vertex)?.operation.says;
+  if (issue?.kind !== "invite.issued") return "no such invite was issued";
+  if (!vertex.operation.proven) return "the invite's proof is wrong";
+  if (facts.isWithdrawn(says.invite, vertex)) return "the invite was withdrawn";
+  if (rankOf(says.role) > rankOf(issue.role)) return `the invite goes up to ${issue.role}`;
+  if (!actsOn(role, says.role)) return `an ${role} admits to lower roles only`;
+  if (facts.standingOf(says.device, vertex).standing === "member") return "the device was a member already";
+  const known = facts.admittedBy(says.invite, vertex);
+  if (!known.has(says.device) && known.size >= issue.uses) return "the invite was used up";
+  return isFresh(facts, vertex, says.log, says.device) ? void 0 : "the log was attached before; a device that comes back brings a new one";
+};
+var faultOfRole = (facts, vertex, says, role) => {
+  const { author } = vertex.operation;
+  const target = facts.standingOf(says.device, vertex);
+  if (target.standing !== "member" || target.role === void 0) return `the device ${whyNoMember(target)}`;
+  if (says.device !== author && target.role === "owner") return "an owner's role is changed by itself only";
+  if (says.device !== author && !actsOn(role, target.role)) return `an ${role} sets the roles of lower ranks only`;
+  if (!actsOn(role, says.role)) return `an ${role} gives lower roles only`;
+  if (says.device !== author || says.role === "owner") return void 0;
+  return role === "owner" && facts.ownersBut(author, vertex) === 0 ? "the last owner stays" : void 0;
+};
+var faultOfRecovery = (facts, vertex, says) => {
+  const { author, proven } = vertex.operation;
+  const set = facts.recoveryOf(vertex)?.operation.says;
+  if (set?.kind !== "recovery.set") return "the mesh had no recovery key";
+  if (set.recovery !== says.recovery) return "another recovery key was in force";
+  if (!proven) return "the proof of the recovery key is wrong";
+  const kept = facts.standingOf(author, vertex).standing === "member" && facts.claimOf(says.log, vertex)?.device === author;
+  return kept || isFresh(facts, vertex, says.log, author) ? void 0 : "the log was attached before; a device that comes back brings a new one";
+};
+var isTaken = (facts, vertex, log) => {
+  const claim = facts.claimOf(log, vertex);
+  return claim !== void 0 && claim.device !== vertex.operation.author && (claim.vertex.operation.holds || !vertex.operation.holds);
+};
+var isFresh = (facts, vertex, log, device) => {
+  const claim = facts.claimOf(log, vertex);
+  return claim === void 0 || claim.device !== device && vertex.operation.holds && !claim.vertex.operation.holds;
+};
+var whyNoMember = ({ standing, revocation }) => standing === "left" ? "had left" : revocation === void 0 ? "was no member" : `was revoked by ${shortKey(revocation.operation.author)} before`;
+
+// src/codec/membership/passes.ts
+var makePass = (accepted, blocked) => {
+  const facts = makeFacts();
+  const voids = /* @__PURE__ */ new Map();
+  const reason = (vertex) => {
+    if (accepted.revocations.has(vertex)) return void 0;
+    const removal = removalOf(accepted.removals, vertex);
+    if (removal !== void 0) return `its author was revoked by ${shortKey(removal.operation.author)} concurrently`;
+    if (blocked.has(vertex)) return "another recovery key was set concurrently";
+    return fault(facts, vertex) ?? surplus(facts, vertex);
+  };
+  return {
+    facts,
+    voids,
+    judge: (vertex) => {
+      const why = reason(vertex);
+      if (why === void 0) facts.add(vertex);
+      else voids.set(vertex.operation.hash, why);
+    }
+  };
+};
+var passOver = (order, contests, accepted) => {
+  const first = run(order, accepted, new Set(contests.keys()));
+  if (contests.size === 0) return first;
+  const blocked = [...contests].filter(([, changes]) => changes.some(({ operation }) => !first.voids.has(operation.hash))).map(([use]) => use);
+  return blocked.length === contests.size ? first : run(order, accepted, new Set(blocked));
+};
+var contest = (use, change) => {
+  const used = use.operation.says;
+  const set = change.operation.says;
+  return used.kind === "recovery.used" && set.kind === "recovery.set" && used.recovery !== set.recovery && concurrent(use, change);
+};
+var run = (order, accepted, blocked) => {
+  const pass = makePass(accepted, blocked);
+  for (const vertex of order) pass.judge(vertex);
+  return pass;
+};
+var removalOf = (removals, vertex) => removals.get(vertex.operation.author)?.find((removal) => removes(removal, vertex));
+var removes = (removal, vertex) => {
+  const { says } = vertex.operation;
+  return concurrent(removal, vertex) && !(says.kind === "member.revoked" && says.device === removal.operation.author);
+};
+var surplus = (facts, vertex) => {
+  const { says } = vertex.operation;
+  if (says.kind !== "member.admitted") return void 0;
+  const issue = facts.issueOf(says.invite, vertex)?.operation.says;
+  const before = facts.admittedBy(says.invite, everything);
+  return issue?.kind === "invite.issued" && !before.has(says.device) && before.size >= issue.uses ? "the invite was used up by an admission that comes first" : void 0;
+};
+
+// src/codec/membership/acceptance.ts
+var roundsMax = 64;
+var accept = (order, contests) => {
+  const revocations = order.flatMap((vertex) => vertex.operation.says.kind === "member.revoked" ? [{ vertex, device: vertex.operation.says.device }] : []);
+  const accepted = /* @__PURE__ */ new Set();
+  const held = /* @__PURE__ */ new Set();
+  for (let round = 1; ; round++) {
+    const removals = byDevice(revocations.filter(({ vertex }) => held.has(vertex)));
+    const pass = passOver(order, contests, { revocations: accepted, removals });
+    const candidates = revocations.filter(({ vertex }) => !accepted.has(vertex) && !pass.voids.has(vertex.operation.hash));
+    for (const { vertex } of round < roundsMax ? nextOf(pass.facts, candidates) : candidates) accepted.add(vertex);
+    const before = held.size;
+    for (const device of new Set(revocations.map((revocation) => revocation.device))) {
+      for (const vertex of pass.facts.heldOf(device, everything, (other) => accepted.has(other))) held.add(vertex);
+    }
+    if (candidates.length === 0 && held.size === before) return { pass, accepted: { revocations: accepted, removals } };
+  }
+};
+var nextOf = (facts, candidates) => {
+  const about = byDevice(candidates);
+  const free = candidates.filter(({ vertex }) => ![vertex, ...authorityOf(facts, vertex)].some((basis) => (about.get(basis.operation.author) ?? []).some((other) => other !== vertex && removes(other, basis))));
+  return free.length > 0 ? free : candidates.map((candidate) => weigh(facts, candidate)).sort(bySeniority).slice(0, 1);
+};
+var authorityOf = (facts, revocation) => {
+  const found = /* @__PURE__ */ new Set();
+  const queue = [revocation];
+  for (const vertex of queue) {
+    for (const basis of basesOf(facts, vertex)) {
+      if (found.has(basis)) continue;
+      found.add(basis);
+      queue.push(basis);
+    }
+  }
+  return found;
+};
+var basesOf = (facts, vertex) => {
+  const { author, says } = vertex.operation;
+  const bases = says.kind === "recovery.used" ? [facts.recoveryOf(vertex)] : [...facts.grantsOf(author, vertex), ...facts.entriesOf(author, vertex)];
+  if (says.kind === "member.admitted") bases.push(facts.issueOf(says.invite, vertex));
+  return bases.filter((basis) => basis !== void 0);
+};
+var weigh = (facts, candidate) => {
+  const { vertex } = candidate;
+  const { author } = vertex.operation;
+  const rank = Math.min(...facts.grantsOf(author, vertex).map((grant) => rankOf(roleGiven(grant))));
+  const [entry = vertex] = [...facts.entriesOf(author, vertex)].sort(byOrder);
+  return { ...candidate, rank, entry };
+};
+var bySeniority = (a, b) => b.rank - a.rank || byOrder(a.entry, b.entry) || byOrder(a.vertex, b.vertex);
+var byDevice = (revocations) => {
+  const out = /* @__PURE__ */ new Map();
+  for (const { vertex, device } of revocations) {
+    const others = out.get(device);
+    if (others === void 0) out.set(device, [vertex]);
+    else others.push(vertex);
+  }
+  return out;
+};
+
+// src/codec/membership/resolver.ts
+var makeResolver = () => {
+  const order = [];
+  let isSorted = true;
+  let stale = false;
+  const nothing = { revocations: /* @__PURE__ */ new Set(), removals: /* @__PURE__ */ new Map() };
+  let resolved = { pass: makePass(nothing, /* @__PURE__ */ new Set()), accepted: nothing };
+  const entering = /* @__PURE__ */ new Set();
+  const uses = [];
+  const changes = [];
+  const epochs = [];
+  const sorted = () => {
+    if (!isSorted) order.sort(byOrder);
+    isSorted = true;
+    return order;
+  };
+  const contests = () => new Map(uses.flatMap((use) => {
+    const against = changes.filter((change) => contest(use, change));
+    return against.length === 0 ? [] : [[use, against]];
+  }));
+  const standsAlone = (vertex) => {
+    const { author, says } = vertex.operation;
+    switch (says.kind) {
+      // Of one that nobody ever let in nothing can count.
+      case "member.revoked":
+        return !entering.has(author);
+      case "member.admitted":
+        return !mayPushOut(resolved.pass.facts, vertex, says.invite);
+      case "recovery.used":
+        return !changes.some((change) => contest(vertex, change));
+      case "recovery.set":
+        return !uses.some((use) => contest(use, vertex));
+      default:
+        return true;
+    }
+  };
+  const note = (vertex) => {
+    const { author, says } = vertex.operation;
+    if (says.kind === "mesh.created" || says.kind === "recovery.used") entering.add(author);
+    if (says.kind === "member.admitted") entering.add(says.device);
+    if (says.kind === "recovery.used") uses.push(vertex);
+    if (says.kind === "recovery.set") changes.push(vertex);
+    if (says.kind === "epoch.rotated" || says.kind === "epoch.shared") epochs.push(vertex);
+  };
+  return {
+    enter: (vertex) => {
+      const last = order[order.length - 1];
+      isSorted &&= last === void 0 || byOrder(last, vertex) < 0;
+      order.push(vertex);
+      note(vertex);
+      if (stale) return;
+      if (standsAlone(vertex)) resolved.pass.judge(vertex);
+      else stale = true;
+    },
+    verdicts: () => {
+      if (stale) {
+        resolved = accept(sorted(), contests());
+        stale = false;
+      }
+      return { facts: resolved.pass.facts, voids: resolved.pass.voids, removals: resolved.accepted.removals, epochs };
+    },
+    order: sorted
+  };
+};
+var mayPushOut = (facts, vertex, invite) => {
+  const others = facts.admissionsBy(invite, everything);
+  if (others.every((other) => byOrder(other, vertex) < 0)) return false;
+  return facts.admittedBy(invite, everything).size >= facts.usesOf(invite);
+};
 
 // src/codec/verify/verify.ts
 var faultsMax = 50;
@@ -4195,89 +4601,94 @@ var verifyProof = (bytes) => {
 };
 var checkProof = (file) => {
   const faults = [];
-  const fault = (text2) => {
+  const fault2 = (text2) => {
     if (faults.length < faultsMax) faults.push(text2);
   };
-  const rules = chainOf(file, fault);
-  const naming = rules.meshNaming()?.operation.says;
+  const verdicts = chainOf(file, fault2);
+  const naming = verdicts.facts.meshNaming()?.operation.says;
   const name = naming?.kind === "mesh.created" || naming?.kind === "mesh.named" ? naming.name : "";
   const logs = [];
   let lastKey = "";
   for (const log of file.logs) {
     const key = toHex(logKeyOf(log.manifest));
-    if (key <= lastKey) fault(`log ${shortKey(key)}: the logs are not in order`);
+    if (key <= lastKey) fault2(`log ${shortKey(key)}: the logs are not in order`);
     lastKey = key;
-    const owner = ownerOf(rules, key, log, fault);
-    logs.push({ log: key, ...owner, fork: log.fork, length: log.length, events: eventsOf(key, log, fault) });
+    const owner = ownerOf(verdicts, key, log, fault2);
+    logs.push({ log: key, ...owner, fork: log.fork, length: log.length, events: eventsOf(key, log, fault2) });
   }
   return { proved: faults.length === 0, faults, mesh: { id: file.mesh, name }, operations: file.operations.length, logs };
 };
-var chainOf = (file, fault) => {
+var chainOf = (file, fault2) => {
   const graph = makeGraph(file.mesh);
-  const rules = makeRules();
+  const resolver = makeResolver();
   for (const [i, bytes] of file.operations.entries()) {
     const opened = openOperation(bytes);
     if (Result.isFailure(opened)) {
-      fault(`membership operation ${i + 1}: ${opened.failure.message}`);
+      fault2(`membership operation ${i + 1}: ${opened.failure.message}`);
       continue;
     }
     const entry = graph.enter(opened.success);
     if (entry._tag !== "Entered") {
       const why = entry._tag === "Refused" ? entry.why : entry._tag === "Known" ? "it stands there twice" : "what it builds on is missing";
-      fault(`membership operation ${i + 1}: ${why}`);
+      fault2(`membership operation ${i + 1}: ${why}`);
       continue;
     }
-    for (const vertex of entry.vertices) rules.judge(vertex);
+    for (const vertex of entry.vertices) resolver.enter(vertex);
   }
-  if (graph.vertex(file.mesh) === void 0) fault("the operation that created the mesh is missing");
-  return rules;
+  if (graph.vertex(file.mesh) === void 0) fault2("the operation that created the mesh is missing");
+  return resolver.verdicts();
 };
-var ownerOf = (rules, key, log, fault) => {
-  const device = rules.claimsOf(key, everything)[0]?.device;
-  if (device === void 0) {
-    fault(`log ${shortKey(key)}: no member of the mesh attached it`);
+var ownerOf = (verdicts, key, log, fault2) => {
+  const { facts } = verdicts;
+  const claim = facts.claimOf(key, everything);
+  if (claim === void 0) {
+    fault2(`log ${shortKey(key)}: no member of the mesh attached it`);
     return {};
   }
-  const closing = rules.closingOf(key, device, everything)?.operation.says;
+  const { device } = claim;
   const last = log.frames[log.frames.length - 1]?.block ?? 0;
+  const closing = facts.closingOf(key, device, everything)?.operation.says;
+  const cut = cutAtOf(verdicts, claim, key, everything);
   if (closing?.kind === "log.succeeded" && last >= closing.length) {
-    fault(`log ${shortKey(key)}: its device closed it at ${closing.length}, block ${last} is beyond`);
+    fault2(`log ${shortKey(key)}: its device closed it at ${closing.length}, block ${last} is beyond`);
+  } else if (cut !== void 0 && last >= cut) {
+    fault2(`log ${shortKey(key)}: its device was revoked and the log cut at ${cut}, block ${last} is beyond`);
   }
-  const naming = rules.namingOf(device)?.operation.says;
-  const role = rules.standingOf(device, everything).role;
+  const naming = facts.namingOf(device)?.operation.says;
+  const role = facts.standingOf(device, everything).role;
   return {
     device,
-    deviceName: naming?.kind === "member.named" || naming?.kind === "member.admitted" ? naming.name : shortKey(device),
+    deviceName: naming !== void 0 && "name" in naming ? naming.name : shortKey(device),
     ...role === void 0 ? {} : { role }
   };
 };
-var eventsOf = (key, log, fault) => {
+var eventsOf = (key, log, fault2) => {
   const signer = signerOf(log.manifest);
-  if (signer === void 0) fault(`log ${shortKey(key)}: its manifest is not of a kOS log`);
+  if (signer === void 0) fault2(`log ${shortKey(key)}: its manifest is not of a kOS log`);
   else if (!verify2(treeSignable(fromHex(key), treeHash(log.length, log.roots), log.length, log.fork), log.signature, signer)) {
-    fault(`log ${shortKey(key)}: the tree of ${log.length} blocks was not signed by the log's writer`);
+    fault2(`log ${shortKey(key)}: the tree of ${log.length} blocks was not signed by the log's writer`);
   }
   const events = [];
   let lastBlock = -1;
   for (const frame of log.frames) {
     const place = `log ${shortKey(key)}, block ${frame.block}`;
-    if (frame.block <= lastBlock) fault(`${place}: the blocks are not in order`);
+    if (frame.block <= lastBlock) fault2(`${place}: the blocks are not in order`);
     lastBlock = frame.block;
     const why = treeFault(log, frame);
     if (why !== void 0) {
-      fault(`${place}: ${why}`);
+      fault2(`${place}: ${why}`);
       continue;
     }
     const opened = openFrame(frame.sealed, { log: key, block: frame.block }, frame.key);
     if (Result.isFailure(opened)) {
-      fault(`${place}: ${opened.failure.message}`);
+      fault2(`${place}: ${opened.failure.message}`);
       continue;
     }
     let lastOffset = -1;
     for (const offset of frame.offsets) {
       const event = opened.success[offset];
-      if (event === void 0) fault(`${place}: there is no event ${offset} in it`);
-      else if (offset <= lastOffset) fault(`${place}: the events are not in order`);
+      if (event === void 0) fault2(`${place}: there is no event ${offset} in it`);
+      else if (offset <= lastOffset) fault2(`${place}: the events are not in order`);
       else events.push({ block: frame.block, offset, event });
       lastOffset = offset;
     }
@@ -4304,7 +4715,7 @@ Checks a proof file that "kos event export --proof" wrote: signatures, order, an
 
 Exit code 0: proved. 1: not proved, with what fails. 2: not a proof file, or it cannot be read.`;
 var bodyLengthMax = 160;
-var run = (args, print, complain) => {
+var run2 = (args, print, complain) => {
   const asJson = args.includes("--json");
   const rest = args.filter((arg) => arg !== "--json");
   if (rest.includes("--help") || rest.includes("-h")) {
@@ -4354,7 +4765,7 @@ var text = (report) => {
   }
   lines.push("");
   if (!report.proved) {
-    return [...lines, "NOT PROVED:", ...report.faults.map((fault) => `  ${clean2(fault)}`)].join("\n");
+    return [...lines, "NOT PROVED:", ...report.faults.map((fault2) => `  ${clean2(fault2)}`)].join("\n");
   }
   return [
     ...lines,
@@ -4371,6 +4782,6 @@ var bodyText = (body) => {
 var plainBytes = (_, value) => value instanceof Uint8Array ? Buffer.from(value).toString("base64") : value;
 
 // src/codec/verify/entry.ts
-process.exitCode = run(process.argv.slice(2), (text2) => process.stdout.write(`${text2}
+process.exitCode = run2(process.argv.slice(2), (text2) => process.stdout.write(`${text2}
 `), (text2) => process.stderr.write(`${text2}
 `));

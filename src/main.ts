@@ -53,10 +53,12 @@ const main = async (): Promise<number> => {
   return runCli(argv, {
     stdin: { [Symbol.asyncIterator]: () => process.stdin[Symbol.asyncIterator]() },
     stdinPiped: stdinPiped(),
+    raw: () => ({ input: process.stdin, output: process.stdout }),
     stdout: process.stdout,
     stderr: process.stderr,
     env: process.env,
     cwd: process.cwd(),
+    ...(process.stdin.isTTY && process.stderr.isTTY ? { ask: async (prompt: string) => (await import("./boot/terminal.ts")).askHidden(prompt) } : {}),
     now: () => performance.timeOrigin + performance.now(),
     random: (size) => crypto.getRandomValues(new Uint8Array(size)),
     version: version(),
@@ -64,6 +66,13 @@ const main = async (): Promise<number> => {
     local: {
       init: async (input, context) => (await import("./boot/init.ts")).init(input, context),
       doctor: async (input, context) => (await import("./boot/offline-doctor.ts")).offlineDoctor(input, context),
+      keys: {
+        show: async (input, context) => (await import("./boot/recovery.ts")).showKeys(input, context),
+        seal: async (input, context) => (await import("./boot/recovery.ts")).sealKeys(input, context),
+        unseal: async (input, context) => (await import("./boot/recovery.ts")).unsealKeys(input, context),
+        backup: async (input, context) => (await import("./boot/recovery.ts")).backupKeys(input, context),
+        restore: async (input, context) => (await import("./boot/recovery.ts")).restoreKeys(input, context)
+      },
       daemonRun: async (input, context) => (await import("./boot/daemon.ts")).runDaemon(input, context),
       dhtRun: async (input, context) => (await import("./boot/dht.ts")).runDht(input, context)
     }

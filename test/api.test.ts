@@ -59,12 +59,13 @@ t.test("every operation answers over the socket with what its schema says", asyn
   const node = await fakeNode(t.testdir())
   t.teardown(() => node.stop())
   const inputs: Record<string, object> = {
-    wait: { condition: "ready" }, join: { invite: "x" }, "mesh.create": { name: "hill" }, "invite.revoke": { id: "1" }, "sync.export": { file: "/f" }, "sync.import": { file: "/f" },
+    wait: { condition: "ready" }, connect: { service: "a:b" }, "node.ping": { node: "a" }, join: { invite: "x" }, "mesh.create": { name: "hill" }, "mesh.use": { name: "hill" }, "node.role": { node: "a", role: "member" }, "node.revoke": { node: "a" }, "node.clear": { node: "a" }, "invite.revoke": { id: "1" }, "invite.confirm": { id: "1" }, "key.backup": { file: "/f" }, "sync.export": { file: "/f" }, "sync.import": { file: "/f" },
     "event.show": { event: "@1" }, "event.diff": { from: "2h" }, "event.at": { point: "@1", path: "a.b" }, "config.get": { path: "a.b" }, "config.set": { path: "a.b", value: 1 },
     "config.unset": { path: "a.b" }, "config.edit": { base: "", text: "a: 1" }, "config.diff": { text: "" }, "config.apply": { text: "a: 1" }, "config.revert": { event: "@1" },
-    "config.resolve": { conflict: "a.b", choice: 1 }, "config.explain": { path: "a.b" }, "agent.show": { name: "x" }, "agent.apply": { text: "" }, "agent.remove": { name: "x" },
+    "config.resolve": { conflict: "a.b", choice: 1 }, "config.explain": { path: "a.b" }, "approval.show": { id: "x" }, "approval.allow": { id: "x" }, "approval.deny": { id: "x" }, "agent.show": { name: "x" }, "agent.apply": { text: "" }, "agent.remove": { name: "x" },
     "agent.start": { name: "x" }, "agent.stop": { name: "x" }, "memory.show": { page: "m/p" }, "memory.add": { page: "m/p", text: "x" }, "memory.edit": { page: "m/p", text: "x" },
-    "memory.forget": { page: "m/p" }, "memory.history": { page: "m/p" }, "memory.search": { words: ["x"] }
+    "memory.forget": { page: "m/p" }, "memory.history": { page: "m/p" }, "memory.search": { words: ["x"] },
+    "vault.set": { name: "x", value: "y" }, "vault.get": { name: "x" }, "vault.rotate": { name: "x" }, "vault.remove": { name: "x" }
   }
   for (const op of operations.filter(({ place }) => place !== "local")) {
     const items: Array<unknown> = []
@@ -339,7 +340,7 @@ t.test("health, metrics and the OpenAPI document", async (t) => {
 t.test("decoding an input gives its defaults", async (t) => {
   const op = operations.find(({ name }) => name === "invite.create")
   t.ok(op)
-  if (op !== undefined) t.strictSame(Result.getOrThrow(decodeInput(op, {})), { role: "member", uses: 1 })
+  if (op !== undefined) t.strictSame(Result.getOrThrow(decodeInput(op, {})), { role: "member", uses: 1, words: false, qr: false })
   t.equal(by.arrival, 1204)
 })
 

@@ -29,7 +29,7 @@ interface Ran {
 }
 
 const absent = (what: string) => () => Promise.reject(new Refusal({ kind: "failed", detail: `${what} is not wanted here` }))
-const local: LocalCommands = { init: absent("init"), doctor: absent("doctor"), daemonRun: absent("daemon"), dhtRun: absent("dht") }
+const local: LocalCommands = { init: absent("init"), doctor: absent("doctor"), keys: { show: absent("show"), seal: absent("seal"), unseal: absent("unseal"), backup: absent("backup"), restore: absent("restore") }, daemonRun: absent("daemon"), dhtRun: absent("dht") }
 
 /** `kos` in this process, with its streams caught. */
 const kos = async (argv: ReadonlyArray<string>, more: { home?: string; stdin?: string; env?: Record<string, string>; tty?: boolean; cwd?: string; local?: Partial<LocalCommands>; signal?: AbortSignal } = {}): Promise<Ran> => {
@@ -157,10 +157,11 @@ t.test("--json is one value for every operation, and people get text", async (t)
   const node = await fakeNode(t.testdir())
   t.teardown(() => node.stop())
   const words: Record<string, ReadonlyArray<string>> = {
-    wait: ["ready"], join: ["x"], "mesh.create": ["hill"], "invite.revoke": ["1"], "sync.export": ["f"], "sync.import": ["f"], "event.show": ["@1"], "event.diff": ["2h"],
+    wait: ["ready"], connect: ["a:b", "--listen", "0"], "node.ping": ["a"], join: ["x"], "mesh.create": ["hill"], "mesh.use": ["hill"], "node.role": ["a", "member"], "node.revoke": ["a"], "node.clear": ["a"], "invite.revoke": ["1"], "invite.confirm": ["1"], "key.backup": ["f"], "sync.export": ["f"], "sync.import": ["f"], "event.show": ["@1"], "event.diff": ["2h"],
     "event.at": ["@1", "a.b"], "config.get": ["a.b"], "config.set": ["a.b", "1"], "config.unset": ["a.b"], "config.diff": ["-"], "config.apply": ["-"], "config.revert": ["@1"],
-    "config.resolve": ["a.b", "1"], "config.explain": ["a.b"], "agent.show": ["x"], "agent.apply": ["-"], "agent.remove": ["x"], "agent.start": ["x"], "agent.stop": ["x"],
-    "memory.show": ["m/p"], "memory.add": ["m/p", "x"], "memory.edit": ["m/p", "--field", "a=1"], "memory.forget": ["m/p"], "memory.history": ["m/p"], "memory.search": ["x"]
+    "config.resolve": ["a.b", "1"], "config.explain": ["a.b"], "approval.show": ["x"], "approval.allow": ["x"], "approval.deny": ["x"], "agent.show": ["x"], "agent.apply": ["-"], "agent.remove": ["x"], "agent.start": ["x"], "agent.stop": ["x"],
+    "memory.show": ["m/p"], "memory.add": ["m/p", "x"], "memory.edit": ["m/p", "--field", "a=1"], "memory.forget": ["m/p"], "memory.history": ["m/p"], "memory.search": ["x"],
+    "vault.set": ["x"], "vault.get": ["x"], "vault.rotate": ["x"], "vault.remove": ["x"]
   }
   for (const op of operations.filter(({ place, name }) => place !== "local" && name !== "config.edit")) {
     const argv = [...wordsOf(op).split(" "), ...(words[op.name] ?? [])]

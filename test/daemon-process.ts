@@ -76,6 +76,13 @@ export const kos = async (argv: ReadonlyArray<string>, options: CallOptions = {}
     local: {
       init: async (input, context) => (await import("../src/boot/init.ts")).init(input, context),
       doctor: async (input, context) => (await import("../src/boot/offline-doctor.ts")).offlineDoctor(input, context),
+      keys: {
+        show: async (input, context) => (await import("../src/boot/recovery.ts")).showKeys(input, context),
+        seal: async (input, context) => (await import("../src/boot/recovery.ts")).sealKeys(input, context),
+        unseal: async (input, context) => (await import("../src/boot/recovery.ts")).unsealKeys(input, context),
+        backup: async (input, context) => (await import("../src/boot/recovery.ts")).backupKeys(input, context),
+        restore: async (input, context) => (await import("../src/boot/recovery.ts")).restoreKeys(input, context)
+      },
       daemonRun: () => Promise.reject(new Error("a daemon is run as a process")),
       dhtRun: () => Promise.reject(new Error("a DHT is run as a process"))
     }

@@ -130,7 +130,7 @@ const commandLines = (text: string): ReadonlyArray<string> => {
 }
 
 /** Usage shows a number or a choice by its name; the parser wants one. */
-const standIns: Readonly<Record<string, string>> = { CHOICE: "1", N: "1", MODE: "joined", SHELL: "bash" }
+const standIns: Readonly<Record<string, string>> = { CHOICE: "1", N: "1", MODE: "joined", SHELL: "bash", ROLE: "member", OWNERS: "2" }
 
 t.test("every kos command line in the documents is one that the CLI takes", async (t) => {
   let count = 0

@@ -13,7 +13,7 @@ const hour = 3_600_000
 /** A mesh that really signs: ann is owner; `act` signs what a decider gave, offers it and requires that it counts. */
 const world = () => {
   const { mesh, operations } = must(decideCreateMesh(
-    { name: "hill", nodeName: "alpha", log: key("ann-log"), nonce: new Uint8Array(32) }, { device: deviceOf("ann"), ms: 1_000 }
+    { name: "hill", nodeName: "alpha", log: key("ann-log"), nonce: new Uint8Array(32), newKey: new Uint8Array(32).fill(7) }, { device: deviceOf("ann"), ms: 1_000 }
   ))
   const fold = foldMembership(mesh)
   const take = (drafts: ReadonlyArray<Unsigned>, name: string) => {
@@ -38,9 +38,9 @@ const world = () => {
 
 t.test("a new mesh has its creator as owner, named, with its log", async (t) => {
   const w = world()
-  t.match(w.view(), { id: w.mesh, name: "hill", operations: 3, void: [] })
+  t.match(w.view(), { id: w.mesh, name: "hill", operations: 4, void: [] })
   t.match(w.view().members.get(deviceOf("ann")), { name: "alpha", role: "owner", standing: "member", since: w.mesh, logs: [{ log: key("ann-log") }] })
-  const bad = (wish: object) => mustFail(decideCreateMesh({ name: "m", nodeName: "n", log: key("l"), nonce: new Uint8Array(32), ...wish }, { device: deviceOf("ann"), ms: 1 }))
+  const bad = (wish: object) => mustFail(decideCreateMesh({ name: "m", nodeName: "n", log: key("l"), nonce: new Uint8Array(32), newKey: new Uint8Array(32), ...wish }, { device: deviceOf("ann"), ms: 1 }))
   t.match(bad({ name: "" }), { kind: "usage", path: "name" })
   t.match(bad({ nodeName: "a b" }), { kind: "usage", path: "nodeName" })
 })
@@ -108,7 +108,7 @@ t.test("members name themselves, attach and succeed logs and leave; what they ma
   t.match(mustFail(decideSucceedLog(w.as("ben"), { ...succeed, successor: key("ben-4") })), { kind: "conflict" })
   t.match(mustFail(decideIssueInvite(w.as("ben"), { invite: w.invite(3), uses: 1 })), { kind: "denied", detail: /is member of hill/ })
   t.match(mustFail(decideLeave(w.as("ann"))), { kind: "denied" })
-  w.act("ann", decideSetRole(w.as("ann"), { node: "attic", role: "owner" }))
+  w.act("ann", decideSetRole(w.as("ann"), { node: "attic", role: "owner", lengthOf: () => 9 }))
   w.act("ann", decideLeave(w.as("ann")))
   t.match(mustFail(decideAttachLog(w.as("ann"), { log: key("x") })), { kind: "denied", detail: /has left hill/ })
   t.match(mustFail(decideAttachLog(w.as("eve"), { log: key("x") })), { kind: "denied", detail: /no member/ })

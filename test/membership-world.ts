@@ -50,7 +50,7 @@ export const signed = (drafts: ReadonlyArray<Unsigned>, name: string): ReadonlyA
   drafts.map((draft) => must(signOperation(draft, keyPair(name))))
 
 /** As if it had been signed and opened: for graphs of thousands. */
-export const unsignedOperation = (draft: Unsigned, proven = true): Operation => ({ ...draft, bytes: draft.content, proven })
+export const unsignedOperation = (draft: Unsigned, proven = true, holds = false): Operation => ({ ...draft, bytes: draft.content, proven, holds })
 
 /** One text for equal views. */
 export const viewText = (view: Membership): string => JSON.stringify({

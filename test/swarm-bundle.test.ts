@@ -4,7 +4,7 @@ import { toHex, utf8 } from "../src/codec/bytes.ts"
 import { BundleRefused } from "../src/swarm/bundle-file.ts"
 import { exportBundle, importBundle, sinceReceipts } from "../src/swarm/bundle.ts"
 import { climb, covering, leafNode, levelsAt, merge, treeHash } from "../src/swarm/merkle.ts"
-import { admit, keysOf, logKeyOf, makeHost, manifestOf, seeded, testMesh, type TestHost } from "./swarm-host.ts"
+import { admit, keysOf, logKeyOf, makeHost, manifestOf, revoke, seeded, testMesh, type TestHost } from "./swarm-host.ts"
 
 const mesh = testMesh("stick")
 const deviceOf = (name: string): string => toHex(keysOf(name).publicKey)
@@ -143,4 +143,56 @@ t.test("another history in a bundle is reported, not taken", async (t) => {
   t.same((await b.blocks(a.ownLog)).map(String), (await a.blocks(a.ownLog)).map(String))
   t.match((await importBundle(a, `${directory}/twin.kos`)).logs, [{ state: "own" }])
   t.same(manifestOf(keysOf("a")).signers.length, 1)
+})
+
+t.test("who exported counts: a bundle of a revoked device is refused with the sentence, one from before is taken, and operations are taken first", async (t) => {
+  const directory = t.testdir({ a: {}, b: {}, c: {}, d: {} })
+  const everyone = ["a", "b", "c"].map((name) => admit(deviceOf(name), logKeyOf(keysOf(name))))
+  const [a, b, c] = await Promise.all(["a", "b", "c"].map((name) => makeHost(`${directory}/${name}`, name, mesh, everyone)))
+  if (a === undefined || b === undefined || c === undefined) throw new Error("three")
+  t.teardown(() => Promise.all([a, b, c].map((host) => host.close())))
+  await c.append(blocks(10, "in good standing"))
+  await c.append(blocks(7, "third"), keysOf("a"))
+  await exportBundle(c, `${directory}/before.kos`)
+  await c.append(blocks(5, "after"))
+  const expulsion = revoke(c.device, 10)
+  // The exporter's own bundle brings what says that it was revoked.
+  await c.membership.offer([expulsion])
+  await exportBundle(c, `${directory}/after.kos`)
+  const refusal = await importBundle(b, `${directory}/after.kos`).catch((fault: unknown) => fault)
+  t.ok(refusal instanceof BundleRefused)
+  t.match(refusal, { reason: "revoked", message: new RegExp(`${c.device.slice(0, 8)} was revoked by alpha on 2026-11-23`) })
+  t.equal(b.membership.standing(c.device), "revoked", "its operations were taken")
+  t.same([b.lengthOf(c.ownLog), b.lengthOf(a.ownLog)], [0, 0], "and no block")
+  t.match(await importBundle(b, `${directory}/before.kos`), { exporter: c.device, logs: [{ state: "taken" }, { state: "taken" }] })
+  t.same([b.lengthOf(c.ownLog), b.lengthOf(a.ownLog)], [10, 7])
+  t.equal(b.did[0], "took 1", "membership before anything else")
+  // A stranger that knows the mesh key writes a bundle.
+  const stranger = await makeHost(`${directory}/d`, "d", mesh, everyone)
+  t.teardown(() => stranger.close())
+  await exportBundle(stranger, `${directory}/stranger.kos`)
+  t.match(await importBundle(b, `${directory}/stranger.kos`).catch((fault: unknown) => fault), { reason: "stranger" })
+  // Somebody else's signature under the end record.
+  const forged = Object.assign(Object.create(null) as TestHost, stranger, { keyPair: { ...stranger.keyPair, publicKey: a.keyPair.publicKey } })
+  await exportBundle(forged, `${directory}/forged.kos`)
+  t.match(await importBundle(b, `${directory}/forged.kos`).catch((fault: unknown) => fault), { reason: "damaged" })
+})
+
+t.test("of a revoked log no block is carried far beyond its cut-off, and what is carried is whole", async (t) => {
+  const directory = t.testdir({ a: {}, b: {}, e: {} })
+  const everyone = ["a", "b", "e"].map((name) => admit(deviceOf(name), logKeyOf(keysOf(name))))
+  const [a, b, e] = await Promise.all(["a", "b", "e"].map((name) => makeHost(`${directory}/${name}`, name, mesh, everyone)))
+  if (a === undefined || b === undefined || e === undefined) throw new Error("three")
+  t.teardown(() => Promise.all([a, b, e].map((host) => host.close())))
+  const gone = keysOf("gone")
+  const log = logKeyOf(gone)
+  await a.append(Array.from({ length: 4_200 }, (_, index) => utf8(`${index}`)), gone)
+  await a.membership.offer([admit(deviceOf("gone"), log), revoke(deviceOf("gone"), 13)])
+  t.match((await exportBundle(a, `${directory}/cut.kos`)).logs, [{ log, from: 0, to: 13 + 4_096 }])
+  t.match((await importBundle(b, `${directory}/cut.kos`)).logs, [{ log, state: "taken", held: 4_109 }])
+  t.equal(String((await b.blocks(log))[4_108]), "4108")
+  t.match((await importBundle(b, `${directory}/cut.kos`)).logs, [{ log, state: "held" }])
+  t.match((await exportBundle(b, `${directory}/again.kos`)).logs, [{ log, from: 0, to: 4_109 }], "what was taken so can be carried on")
+  t.match((await importBundle(e, `${directory}/again.kos`)).logs, [{ log, state: "taken", held: 4_109 }])
+  t.same(await exportBundle(b, `${directory}/rest.kos`, { [log]: 4_109 }).then(({ logs, skipped }) => [logs, skipped.length]), [[], 0])
 })

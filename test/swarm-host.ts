@@ -48,7 +48,8 @@ export const manifestOf = (keys: KeyPair): { version: number; signers: ReadonlyA
 export const logKeyOf = (keys: KeyPair): string => toHex(Hypercore.key(manifestOf(keys)))
 
 export const admit = (device: string, ...logs: ReadonlyArray<string>): Uint8Array => utf8(JSON.stringify({ kind: "admit", device, logs }))
-export const revoke = (device: string): Uint8Array => utf8(JSON.stringify({ kind: "revoke", device }))
+/** `cut`: its logs end there for this mesh. */
+export const revoke = (device: string, cut?: number, by = "alpha"): Uint8Array => utf8(JSON.stringify({ kind: "revoke", device, by, ...(cut === undefined ? {} : { cut }) }))
 
 export interface TestHost extends SwarmHost {
   readonly name: string
@@ -58,6 +59,8 @@ export interface TestHost extends SwarmHost {
   append(blocks: ReadonlyArray<Uint8Array>, keys?: KeyPair): Promise<void>
   blocks(log: string): Promise<ReadonlyArray<Buffer>>
   readonly opened: Array<string>
+  /** Operations taken, logs opened and growths recorded, in this order. */
+  readonly did: Array<string>
   readonly divergedSeen: Array<{ log: string; device: string; detail: string; proven?: Proven }>
   readonly aheadSeen: Array<{ length: number; device: string }>
   readonly notices: Array<string>
@@ -83,7 +86,7 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
   await store.ready()
   const ownLog = logKeyOf(keyPair)
   const held = new Map<string, Uint8Array>()
-  const revoked = new Set<string>()
+  const revoked = new Map<string, { readonly text: string; readonly by: string; readonly cut: number | undefined }>()
   const owners = new Map<string, string>()
   const members = new Set<string>()
   const memberListeners = new Set<() => void>()
@@ -93,6 +96,7 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
   const cursors = new Map<string, { sequenceId: string; sequence: number }>()
   let sequence = 0
   const opened: Array<string> = []
+  const did: Array<string> = []
   const divergedSeen: TestHost["divergedSeen"] = []
   const aheadSeen: TestHost["aheadSeen"] = []
   const touchedSeen: TestHost["touchedSeen"] = []
@@ -105,7 +109,7 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
     for (const operation of list) {
       const text = Buffer.from(operation).toString()
       if (held.has(text)) continue
-      let decoded: { kind: string; device: string; logs?: ReadonlyArray<string> }
+      let decoded: { kind: string; device: string; logs?: ReadonlyArray<string>; by?: string; cut?: number }
       try {
         decoded = JSON.parse(text)
       } catch {
@@ -113,7 +117,7 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
       }
       held.set(text, operation.slice())
       fresh += 1
-      if (decoded.kind === "revoke") revoked.add(decoded.device)
+      if (decoded.kind === "revoke") revoked.set(decoded.device, { text, by: decoded.by ?? "", cut: decoded.cut })
       else {
         members.add(decoded.device)
         for (const log of decoded.logs ?? []) owners.set(log, decoded.device)
@@ -126,19 +130,25 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
   const grew = (log: string, length: number): void => {
     if (length <= (heads.get(log)?.length ?? 0)) return
     sequence += 1
+    did.push(`grew ${log}`)
     heads.set(log, { length, changed: sequence })
     for (const listener of growListeners) listener(log, length)
   }
   if (own.contiguousLength > 0) grew(ownLog, own.contiguousLength)
 
   return {
-    name, keyPair, device, mesh, store, ownLog, opened, divergedSeen, aheadSeen, notices, touchedSeen, cursors, held: holds,
+    name, keyPair, device, mesh, store, ownLog, opened, did, divergedSeen, aheadSeen, notices, touchedSeen, cursors, held: holds,
     membership: {
       standing: (who) => revoked.has(who) ? "revoked" : members.has(who) ? "member" : "unknown",
-      logs: () => [...owners].map(([log, owner]) => ({ log, device: owner })),
+      logs: () => [...owners].map(([log, owner]) => ({ log, device: owner, cutAt: revoked.get(owner)?.cut })),
+      dismissal: (who) => {
+        const found = revoked.get(who)
+        return found === undefined ? undefined : { kind: "revoked", sentence: `you were revoked by ${found.by} on 2026-11-23`, about: `${who.slice(0, 8)} was revoked by ${found.by} on 2026-11-23`, proof: () => [held.get(found.text) ?? utf8(found.text)] }
+      },
       operations: () => [...held.values()],
       offer: async (list) => {
         const fresh = learn(list)
+        if (fresh > 0) did.push(`took ${fresh}`)
         if (fresh > 0) for (const listener of [...memberListeners]) listener()
         return fresh
       },
@@ -154,6 +164,7 @@ export const makeHost = async (directory: string, name: string, mesh: TestMesh, 
       sequenceId: `sequence of ${toHex(hashParts("test/sequence", utf8(directory))).slice(0, 16)}`,
       open: async (log) => {
         opened.push(log)
+        did.push(`opened ${log}`)
         const core = store.get({ key: Buffer.from(log, "hex"), allowFork: false })
         await core.ready()
         return core
@@ -231,7 +242,7 @@ const connectionOf = (stream: NoiseStream, initiator: boolean, cut: () => void):
 /** Connects every two started carriers that share a topic, until told not to; connections can be cut one by one. */
 export const makeHub = () => {
   const nodes = new Set<{ options: CarrierOptions; topics: Set<string>; device: string }>()
-  const live = new Map<string, Connection>()
+  const live = new Map<string, readonly [Connection, Connection]>()
   const apart = new Set<string>()
   let on = true
   const name = (a: string, b: string): string => [a, b].sort().join()
@@ -249,7 +260,7 @@ export const makeHub = () => {
         left.destroy()
         continue
       }
-      live.set(key, left)
+      live.set(key, [left, right])
       void left.closed.then(() => live.delete(key))
       a.options.onConnection(left)
       b.options.onConnection(right)
@@ -276,17 +287,26 @@ export const makeHub = () => {
         forget: () => undefined,
         stop: async () => {
           if (node !== undefined) nodes.delete(node)
-          for (const [key, connection] of live) if (node !== undefined && key.includes(node.device)) connection.destroy()
+          for (const [key, [connection]] of live) if (node !== undefined && key.includes(node.device)) connection.destroy()
         },
         status: () => ({ name: "memory", listening: node !== undefined, detail: "test", connections: live.size })
       }
     },
     meet: meetSoon,
+    /** Hands a connection over by hand. */
+    accept: (device: string) => (connection: Connection): void => {
+      for (const node of nodes) if (node.device === device) node.options.onConnection(connection)
+    },
+    /** The stream of this device's only connection. */
+    streamOf: (device: string): Duplex => {
+      for (const [key, pair] of live) if (key.includes(device)) for (const end of pair) if (end.device !== device) return end.stream
+      throw new Error("not connected")
+    },
     setOn: (value: boolean): void => { on = value },
     separate: (a: string, b: string): void => { apart.add(name(a, b)) },
     reunite: (a: string, b: string): void => { apart.delete(name(a, b)) },
     connections: () => [...live.keys()].sort(),
-    cut: (key: string): void => live.get(key)?.destroy()
+    cut: (key: string): void => live.get(key)?.[0].destroy()
   }
 }
 

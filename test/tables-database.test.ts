@@ -250,7 +250,11 @@ t.test("what is derived can be emptied and folded again; what only this node kno
     tables.cursors.advance(log, 9)
     tables.documents.append("memory/notes/a", [change()])
     tables.documents.putState("memory/notes/a", state())
-    tables.witnesses.add(attic, { logs: [{ log, fork: 0, length: 3, treeHash: "ab".repeat(32) }] })
+    tables.witnesses.add({ log, block: 0, offset: 0, device: attic, body: { logs: [{ log, fork: 0, length: 3, treeHash: "ab".repeat(32) }] } })
+    tables.sealed.add(log, 9, 2)
+    const secret = { type: "secret.removed/1", at: { ms: 1, count: 0 }, actor: "device", subject: "secret/x", command: "", cause: [], body: { name: "x", items: [new Uint8Array(32)] } }
+    tables.folds.get(secret.type)?.({ log, block: 0, offset: 1, device: attic, envelope: secret, body: secret.body })
+    tables.cutoffs.set(log, { cutAt: 20, docsTo: 12 })
     tables.database.prepare("INSERT INTO operations (hash, source, bytes) VALUES ('h', 0, x'01') ON CONFLICT DO UPDATE SET source = 0").run()
   })
   const empty = tables.fingerprint()

@@ -107,6 +107,17 @@ t.test("a document that is reset is as if it had never been", async (t) => {
   t.same(tables.fingerprint(), before)
 })
 
+t.test("a save that was begun before its document was built anew is not kept", async (t) => {
+  const { documents } = opened(t)
+  documents.append(page, [change()])
+  const through = documents.lastChange(page)
+  documents.renew(page)
+  documents.putSnapshot(page, bytes(1), bytes(2), through)
+  t.equal(documents.load(page).snapshot, undefined)
+  documents.putSnapshot(page, bytes(1), bytes(2), documents.lastChange(page))
+  t.same(documents.load(page).snapshot, bytes(1))
+})
+
 t.test("pages are found by name, title, tags, fields and text, as readers see them", async (t) => {
   const { documents, search } = opened(t)
   const put = (doc: string, value: Parameters<typeof state>[0]) => documents.putState(doc, state(value))

@@ -47,7 +47,7 @@ export const change = (more: Partial<LoggedChange> = {}): LoggedChange => ({
 
 export const state = (more: Partial<DocumentState> = {}): DocumentState => {
   const value = more.value ?? { text: "hello", fields: {} }
-  return { heads: ["ab".repeat(32)], value, live: value, faults: [], conflicts: [], writers: {}, changes: 1, waiting: 0, ...more }
+  return { heads: ["ab".repeat(32)], value, live: value, faults: [], conflicts: [], writers: {}, changes: 1, waiting: 0, held: 0, ...more }
 }
 
 export const opened = (t: Test, file: string = path.join(t.testdir(), "tables.db")): Tables => {

@@ -22,7 +22,7 @@ export const event = (text: string, ms: number): Envelope => ({
 /** A mesh "hill" of ann (owner) and ben, each with a real Hypercore log of `blocks` frames with three events each. */
 export const proofWorld = async (directory: string, blocks: number, long: boolean) => {
   const { mesh, operations } = must(decideCreateMesh(
-    { name: "hill", nodeName: "alpha", log: logKey(keyPair("ann-log").publicKey), nonce: new Uint8Array(32) }, { device: deviceOf("ann"), ms: 1 }
+    { name: "hill", nodeName: "alpha", log: logKey(keyPair("ann-log").publicKey), nonce: new Uint8Array(32), newKey: new Uint8Array(32).fill(7) }, { device: deviceOf("ann"), ms: 1 }
   ))
   const fold = foldMembership(mesh)
   const take = (list: ReadonlyArray<Operation>) => {
@@ -66,7 +66,7 @@ export const proofWorld = async (directory: string, blocks: number, long: boolea
   const prove = (events: ReadonlyArray<Address>, over: { readonly operations?: ReadonlyArray<Operation>; readonly sources?: ReadonlyMap<string, ProofSource> } = {}) =>
     Effect.runPromise(Effect.result(buildProof({
       mesh, events, operations: over.operations ?? fold.operations(), source: (log) => (over.sources ?? sources).get(log),
-      epochKey: (epoch) => epoch === 0 ? epochKey : undefined
+      epochKeys: (epoch) => epoch === 0 ? [epochKey] : []
     })))
   return {
     mesh, fold, annLog, benLog, eveLog, truth, prove, sources, store,

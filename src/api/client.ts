@@ -13,6 +13,8 @@ export interface CallOptions {
   /** UUIDv7 of this invocation. */
   readonly command: string
   readonly actor?: string | undefined
+  /** Name of the mesh that is meant, or the beginning of its id; the default one when left out. */
+  readonly mesh?: string | undefined
   readonly onProgress?: (done: number, total: number, what: string) => void
   /** Each item of a stream, as it comes; it may answer with a promise to be waited for. */
   readonly onItem?: (item: unknown) => void | Promise<void>
@@ -64,7 +66,8 @@ const exchange = (home: string, address: string, name: string, input: unknown, o
         "content-type": "application/json",
         "content-length": Buffer.byteLength(body),
         "kos-command": options.command,
-        ...(options.actor === undefined ? {} : { "kos-actor": options.actor })
+        ...(options.actor === undefined ? {} : { "kos-actor": options.actor }),
+        ...(options.mesh === undefined ? {} : { "kos-mesh": encodeURIComponent(options.mesh) })
       }
     }, (response) => {
       readAnswer(response, options).then(resolve, (error: unknown) => resolve(failed(connectionProblem(home, error))))

@@ -42,8 +42,20 @@ export interface CliShape {
   readonly stdin?: string
   /** Input key whose argument is a file path that the CLI reads and sends as text; "-" or absent reads stdin. */
   readonly file?: string
+  /** Flags that are not named like their key. */
+  readonly flags?: Readonly<Record<string, string>>
+  /** Output key whose text is written as it is, with a line end on a terminal only, when no JSON is asked for. */
+  readonly raw?: string
   /** Input keys that are file paths which the daemon opens; the CLI makes them absolute. */
   readonly paths?: ReadonlyArray<string>
+  /**
+   * Input keys that are secrets. The CLI reads each from the file that the key `file` names ("-": stdin), else asks a terminal with `prompt`; twice
+   * when it is to be confirmed; not when one of `unless` is given, or `when` is not.
+   */
+  readonly secrets?: ReadonlyArray<{
+    readonly key: string; readonly file: string; readonly prompt?: string; readonly confirm?: true
+    readonly unless?: ReadonlyArray<string>; readonly when?: string
+  }>
   /** Input keys that are set by programs, not by flags. */
   readonly hidden?: ReadonlyArray<string>
   /** Without stdin or a file, the CLI fetches the text, opens `$EDITOR` on it and sends `base` and `text`. */
@@ -60,7 +72,7 @@ export interface Call {
   readonly command: string
   /** `device`, `agent:NAME` or `person:NAME`. */
   readonly actor: string
-  /** Done and total units of long work and what is being done; does nothing unless the caller watches. */
+  /** Done and total units of long work and what is being done; a total below 0: a line for the person that stays. Does nothing unless the caller watches. */
   readonly progress: (done: number, total: number, what: string) => void
 }
 

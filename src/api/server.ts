@@ -42,7 +42,8 @@ export interface Readiness {
 /** What the server needs from the node; boot builds it. */
 export interface ApiHost {
   readonly version: string
-  readonly handlers: Handlers
+  /** Those of the mesh that the caller names by `Kos-Mesh`, or of the default one. */
+  readonly handlers: Handlers | ((mesh: string | undefined, operation: string) => Result.Result<Handlers, Refusal>)
   readonly readiness: Effect.Effect<Readiness>
   /** Figures in the Prometheus text format. */
   readonly metrics: Effect.Effect<string>
@@ -81,7 +82,6 @@ interface Running {
 }
 
 const makeDoor = (host: ApiHost, limits: ApiLimits, context: Context.Context<never>) => {
-  const handlers = new Map<string, AnyHandler>(Object.entries(host.handlers))
   const routes = new Map(operations.filter(({ place }) => place !== "local").map((op) => [routeOf(op), op]))
   const pages = ["/livez", "/readyz", "/metrics", "/openapi.json"]
   const running = new Set<Running>()
@@ -128,7 +128,7 @@ const makeDoor = (host: ApiHost, limits: ApiLimits, context: Context.Context<nev
       return answerProblem(request, response, problem("degraded", `${slotMax} ${slot} are under way already`, { status: 503, hint: "try again in a second" }))
     }
     used[slot]++
-    const work = exchange(op, handlers.get(op.name), request, response, lines, host, limits)
+    const work = exchange(op, request, response, lines, host, limits)
     const fiber = run(work)
     const entry = { fiber, command: op.kind === "command" }
     running.add(entry)
@@ -160,7 +160,7 @@ const makeDoor = (host: ApiHost, limits: ApiLimits, context: Context.Context<nev
 
 /** One call from head to answer; never fails. */
 const exchange = (
-  op: Operation, handler: AnyHandler | undefined, request: IncomingMessage, response: ServerResponse, lines: Lines | undefined, host: ApiHost, limits: ApiLimits
+  op: Operation, request: IncomingMessage, response: ServerResponse, lines: Lines | undefined, host: ApiHost, limits: ApiLimits
 ): Effect.Effect<void> =>
   Effect.gen(function*() {
     const refuse = (what: ProblemDocument) => Effect.sync(() => answerProblem(request, response, what))
@@ -172,8 +172,11 @@ const exchange = (
     if (Result.isFailure(json)) return yield* refuse(json.failure)
     const input = decodeInput(op, json.success)
     if (Result.isFailure(input)) return yield* refuse(input.failure)
-    if (handler === undefined) return yield* refuse(problem("failed", `${op.name} is not bound to anything`))
     response.setHeader("kos-command", caller.success.command)
+    const handlers = typeof host.handlers === "function" ? host.handlers(caller.success.mesh, op.name) : Result.succeed(host.handlers)
+    if (Result.isFailure(handlers)) return yield* refuse(problemOfRefusal(handlers.failure, `urn:uuid:${caller.success.command}`))
+    const handler = new Map<string, AnyHandler>(Object.entries(handlers.success)).get(op.name)
+    if (handler === undefined) return yield* refuse(problem("failed", `${op.name} is not bound to anything`))
     const asked = { op, handler, input: input.success, ...caller.success }
     return yield* lines === undefined ? answerOnce(asked, request, response, host, limits) : answerLines(asked, response, lines, host, limits)
   }).pipe(Effect.catchCause((cause) => Effect.sync(() => {
@@ -256,7 +259,7 @@ const tooLong = (name: string, limits: ApiLimits) =>
 
 /** True for a stream that goes on until the caller leaves. */
 const endless = ({ op, input }: Asked): boolean =>
-  op.stream === "follow" && typeof input === "object" && input !== null && "follow" in input && input.follow === true
+  op.stream !== "no" && typeof input === "object" && input !== null && "follow" in input && input.follow === true
 
 /** Our own answer that does not fit its own schema is a defect. */
 const encoded = (op: Operation, value: unknown): unknown => {
@@ -278,7 +281,14 @@ const broken = (host: ApiHost, name: string, cause: Cause.Cause<unknown>): Probl
   return problem("failed", `${name} failed by a fault of kOS itself; its log says more`, { hint: "kos logs --level error" })
 }
 
-const callerOf = (request: IncomingMessage, fresh: string): Result.Result<{ readonly command: string; readonly actor: string }, ProblemDocument> => {
+interface Caller {
+  readonly command: string
+  readonly actor: string
+  /** Name of a mesh, or the beginning of its id. */
+  readonly mesh: string | undefined
+}
+
+const callerOf = (request: IncomingMessage, fresh: string): Result.Result<Caller, ProblemDocument> => {
   const command = request.headers["kos-command"] ?? fresh
   const actor = request.headers["kos-actor"] ?? "device"
   if (typeof command !== "string" || !isUuidv7(command)) return Result.fail(problem("usage", "the Kos-Command header must be a UUIDv7 in lower case", { path: "Kos-Command" }))
@@ -289,7 +299,20 @@ const callerOf = (request: IncomingMessage, fresh: string): Result.Result<{ read
   if (type !== undefined && !/^application\/(json|[a-z0-9.+-]+\+json)\s*(;|$)/i.test(type)) {
     return Result.fail(problem("usage", "the body must be application/json", { status: 415, path: "Content-Type" }))
   }
-  return Result.succeed({ command, actor })
+  const mesh = meshOf(request.headers["kos-mesh"])
+  if (mesh === "malformed") return Result.fail(problem("usage", "the Kos-Mesh header must be the name of a mesh, percent-encoded", { path: "Kos-Mesh" }))
+  return Result.succeed({ command, actor, mesh: mesh?.name })
+}
+
+/** A name may hold any character, a header may not. */
+const meshOf = (header: string | ReadonlyArray<string> | undefined): { readonly name: string } | "malformed" | undefined => {
+  if (header === undefined) return undefined
+  if (typeof header !== "string" || header === "" || header.length > 1_024) return "malformed"
+  try {
+    return { name: decodeURIComponent(header) }
+  } catch {
+    return "malformed"
+  }
 }
 
 const readBody = (request: IncomingMessage, limits: ApiLimits): Effect.Effect<string, ProblemDocument> =>

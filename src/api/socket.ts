@@ -14,8 +14,10 @@ import { Refusal } from "../commands/refusal.ts"
 
 const socketPathBytesMax = 107
 
+const apiSocket = "kos.sock"
+
 export const socketDirectory = (home: string): string => join(home, "run")
-export const socketPath = (home: string): string => join(socketDirectory(home), "kos.sock")
+export const socketPath = (home: string, name = apiSocket): string => join(socketDirectory(home), name)
 
 export interface SocketAddress {
   /** What to hand to `listen` or `connect`. */
@@ -25,11 +27,11 @@ export interface SocketAddress {
 }
 
 /** Throws when the home's `run` directory cannot be opened. */
-export const socketAddress = (home: string): SocketAddress => {
-  const path = socketPath(home)
+export const socketAddress = (home: string, name = apiSocket): SocketAddress => {
+  const path = socketPath(home, name)
   if (Buffer.byteLength(path) <= socketPathBytesMax) return { address: path, release: () => {} }
   const directory = openSync(socketDirectory(home), "r")
-  return { address: `/proc/self/fd/${directory}/kos.sock`, release: () => closeSync(directory) }
+  return { address: `/proc/self/fd/${directory}/${name}`, release: () => closeSync(directory) }
 }
 
 /** Makes the directory (0700), removes a dead socket, refuses a live one. */

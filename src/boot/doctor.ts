@@ -42,6 +42,10 @@ export const examine = async (node: MeshNode, now: () => number, faults: Readonl
     if (doc.stalled !== undefined) say("documents", "fault", `${doc.id} stalls: ${doc.stalled}`, "restart the node; if it stalls again, its last changes are hostile or damaged")
     else say("documents", "warning", `${doc.id} is quarantined: ${doc.faults[0] ?? ""}`, doc.id.startsWith("config/") ? "kos config conflicts, then set the values right" : "set the values right")
   }
+  const { held } = node.tables.documents.totals()
+  if (held > 0) say("documents", "note", `${held} changes stand beyond the cut-off of their log and are held: they count if somebody in good standing builds on them`)
+  const sealed = node.tables.sealed.count()
+  if (sealed > 0) say("keys", "note", `${sealed} blocks are sealed under keys that this node does not have (epochs ${[...node.tables.sealed.byEpoch().keys()].slice(0, 8).join(", ")}); they are kept and passed on`)
   const quarantined = node.tables.quarantine.list(3)
   if (quarantined.length > 0) {
     const [entry] = quarantined
@@ -125,7 +129,7 @@ export const rebuild = async (
       }
       const [live, again] = [node.tables.fingerprint(), tables.fingerprint()]
       if (live.cursors !== again.cursors) continue
-      const parts = ["events", "commands", "witnesses", "operations", "documents"] as const
+      const parts = ["events", "commands", "witnesses", "operations", "documents", "sealed", "cutoffs"] as const
       differences = parts.filter((part) => live[part] !== again[part]).map((part) => `${part} differ`)
       break
     }

@@ -4,16 +4,18 @@
  */
 import { Result } from "effect"
 import { hostname } from "node:os"
+import { toHex } from "../codec/bytes.ts"
 import { encodeCbor } from "../codec/cbor.ts"
-import { isNodeName } from "../codec/operation.ts"
+import { isNodeName, proveLogHeld } from "../codec/operation.ts"
 import { keyPairFromSeed, randomBytes } from "../codec/signature.ts"
 import { decideCreateMesh } from "../commands/decide-membership.ts"
 import { signed } from "../commands/membership-events.ts"
-import type { Refusal } from "../commands/refusal.ts"
+import { Refusal } from "../commands/refusal.ts"
 import { logKey } from "../events/hypercore-store.ts"
 import { makeDirectory, writeWhole } from "../vault/files.ts"
 import { keyBytes, Vault } from "../vault/vault.ts"
 import { introductionFile } from "./introduction.ts"
+import { asRefusal, type KeySources, lockForNew, unlockVault } from "../api/unlocking.ts"
 
 export interface Home {
   readonly vault: Vault
@@ -22,29 +24,44 @@ export interface Home {
   readonly created: boolean
 }
 
-/** Opens the home, and makes it a node of a mesh of one when it is none yet. */
-export const openHome = async (home: string, name: string | undefined, now: () => number): Promise<Result.Result<Home, Refusal>> => {
+/** Opens the home with the keys that `sources` give, and makes it a node of a mesh of one when it is none yet: sealed at once when a passphrase or credential is there. */
+export const openHome = async (home: string, name: string | undefined, now: () => number, sources: KeySources = { env: {}, cwd: home }): Promise<Result.Result<Home, Refusal>> => {
   await makeDirectory(home)
-  const existing = await Vault.open(home)
-  const current = await existing?.currentMesh()
-  if (existing !== undefined && current !== undefined) return Result.succeed({ vault: existing, mesh: current, created: false })
-  const vault = existing ?? await Vault.create(home)
+  const vault = await openVault(home, sources).catch(asRefusal)
+  if (vault instanceof Refusal) return Result.fail(vault)
+  const current = await vault.currentMesh()
+  if (current !== undefined) return Result.succeed({ vault, mesh: current, created: false })
   const made = await createMesh(vault, name ?? defaultName(), now())
   if (Result.isFailure(made)) return Result.fail(made.failure)
   await vault.setCurrentMesh(made.success)
   return Result.succeed({ vault, mesh: made.success, created: true })
 }
 
-/** Makes keys, log and founding operations of a mesh of one; the caller makes it current. */
-export const createMesh = async (vault: Vault, name: string, ms: number): Promise<Result.Result<string, Refusal>> => {
+const openVault = async (home: string, sources: KeySources): Promise<Vault> => {
+  const existing = await unlockVault(home, sources)
+  if (existing !== undefined) return existing
+  const lock = await lockForNew(sources)
+  return Vault.create(home, lock === undefined ? {} : { lock }).finally(() => lock?.secret.fill(0))
+}
+
+/**
+ * Makes keys, log and founding operations of a mesh of one; the caller makes it current. A further mesh beside others has a name of its own and the
+ * device key of `deviceSeed`.
+ */
+export const createMesh = async (
+  vault: Vault, nodeName: string, ms: number, further?: { readonly name: string; readonly deviceSeed: Uint8Array }
+): Promise<Result.Result<string, Refusal>> => {
   const logSeed = randomBytes(keyBytes)
-  const decided = decideCreateMesh(
-    { name, nodeName: name, log: logKey(keyPairFromSeed(logSeed).publicKey), nonce: randomBytes(32) }, { device: vault.deviceId, ms }
-  )
+  const logKeys = keyPairFromSeed(logSeed)
+  const who = { device: further === undefined ? vault.deviceId : toHex(keyPairFromSeed(further.deviceSeed).publicKey), ms }
+  const wish = { name: further?.name ?? nodeName, nodeName, log: logKey(logKeys.publicKey), nonce: randomBytes(32), newKey: randomBytes(keyBytes) }
+  // The mesh's id follows from its first operation alone, and the proof that this node holds its log's key names the mesh.
+  const decided = Result.flatMap(decideCreateMesh(wish, who), (first) => decideCreateMesh({ ...wish, ...proveLogHeld(first.mesh, who.device, logKeys) }, who))
   if (Result.isFailure(decided)) return Result.fail(decided.failure)
   const { mesh, operations } = decided.success
-  await vault.addMesh(mesh, randomBytes(keyBytes), logSeed)
-  await writeIntroduction(vault, mesh, operations.map((unsigned) => signed(vault, unsigned)))
+  await vault.addMesh(mesh, randomBytes(keyBytes), logSeed, further?.deviceSeed)
+  const inside = await vault.forMesh(mesh)
+  await writeIntroduction(vault, mesh, operations.map((unsigned) => signed(inside, unsigned)))
   return Result.succeed(mesh)
 }
 

@@ -4,8 +4,9 @@ import { openOperation } from "../codec/operation.ts"
 import { Refusal } from "../commands/refusal.ts"
 import type { InputOf, OutputOf } from "../api/operations/table.ts"
 import { socketPath } from "../api/socket.ts"
+import type { KeySources } from "../api/unlocking.ts"
 import { logKey } from "../events/hypercore-store.ts"
-import { resolveMembership } from "../projections/membership.ts"
+import { type Membership, resolveMembership } from "../projections/membership.ts"
 import { blob } from "../projections/tables/database.ts"
 import { Tables } from "../projections/tables/tables.ts"
 import type { Vault } from "../vault/vault.ts"
@@ -13,8 +14,8 @@ import { openHome } from "./first-run.ts"
 import { readIntroduction } from "./introduction.ts"
 import { HomeInUse, lockHome } from "./lock.ts"
 
-/** What the mesh calls this node, as far as the files tell without a daemon: the tables when there are any, else what founded the mesh. */
-const nameOf = async (vault: Vault, mesh: string): Promise<string> => {
+/** A mesh as far as the files tell without a daemon: the tables when there are any, else what founded it or came with the invite. */
+const onDisk = async (vault: Vault, mesh: string): Promise<Membership> => {
   const directory = vault.meshDirectory(mesh)
   const founding = await readIntroduction(directory)
   const file = `${directory}/tables.db`
@@ -23,8 +24,15 @@ const nameOf = async (vault: Vault, mesh: string): Promise<string> => {
     const opened = openOperation(bytes)
     return Result.isSuccess(opened) ? [opened.success] : []
   })
-  return resolveMembership(mesh, operations).members.get(vault.deviceId)?.name ?? vault.deviceId.slice(0, 8)
+  return resolveMembership(mesh, operations)
 }
+
+/** The mesh's name, as the files tell. */
+export const nameOnDisk = async (vault: Vault, mesh: string): Promise<string> => (await onDisk(vault, mesh)).name
+
+/** What the mesh calls this node, as the files tell. */
+const nameOf = async (vault: Vault, mesh: string): Promise<string> =>
+  (await onDisk(vault, mesh)).members.get(vault.deviceId)?.name ?? vault.deviceId.slice(0, 8)
 
 const operationsIn = (file: string): ReadonlyArray<Uint8Array> => {
   const tables = new Tables(file, { readOnly: true })
@@ -37,7 +45,7 @@ const operationsIn = (file: string): ReadonlyArray<Uint8Array> => {
 
 /** `kos init`: makes the home without running anything. */
 export const init = async (
-  input: InputOf<"init">, context: { readonly home: string }
+  input: InputOf<"init">, context: { readonly home: string } & Partial<KeySources>
 ): Promise<OutputOf<"init">> => {
   process.umask(0o077)
   const { home } = context
@@ -45,8 +53,9 @@ export const init = async (
     throw cause instanceof HomeInUse ? new Refusal({ kind: "conflict", detail: cause.message, hint: "kos status" }) : cause
   })
   try {
-    const opened = await openHome(home, input.name, () => Math.floor(performance.timeOrigin + performance.now()))
-    const { vault, mesh, created } = await Effect.runPromise(Effect.fromResult(opened))
+    const opened = await openHome(home, input.name, () => Math.floor(performance.timeOrigin + performance.now()), { env: {}, cwd: home, ...context })
+    const { vault: root, mesh, created } = await Effect.runPromise(Effect.fromResult(opened))
+    const vault = await root.forMesh(mesh)
     if (!created && input.name !== undefined) {
       throw new Refusal({ kind: "conflict", detail: `${home} is a node already`, hint: `kos --home ${home} node name ${input.name}` })
     }

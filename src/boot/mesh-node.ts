@@ -9,6 +9,9 @@ import type { MeshView } from "../api/node.ts"
 import { Cause, Context, Effect, Layer, Result, Scope, Exit } from "effect"
 import { rename } from "node:fs/promises"
 import { decideAttachLog, decideSucceedLog, type Situation } from "../commands/decide-membership.ts"
+import { toHex, utf8 } from "../codec/bytes.ts"
+import { hashParts } from "../codec/hash.ts"
+import { proveLogHeld } from "../codec/operation.ts"
 import { Dispatch, type Wanted } from "../commands/dispatch.ts"
 import { operationEvents } from "../commands/membership-events.ts"
 import { kindOf } from "../projections/membership.ts"
@@ -23,12 +26,13 @@ import { Tables } from "../projections/tables/tables.ts"
 import type { Carrier } from "../swarm/carrier.ts"
 import type { Redeem } from "../swarm/pairing.ts"
 import { makeSwarm, type Swarm, type SwarmMode, type SwarmOptions } from "../swarm/swarm.ts"
-import { singleKeyring } from "../vault/keyring.ts"
 import type { Vault } from "../vault/vault.ts"
+import { isOverruled } from "./evidence.ts"
 import { readIntroduction } from "./introduction.ts"
+import { makeMeshKeyring, watchKeys } from "./mesh-keyring.ts"
 import { refoldWithoutLost, writeAgain } from "./lost-blocks.ts"
 import { openStore } from "./open-store.ts"
-import { type OwnLogReport, settleOwnLog } from "./own-log.ts"
+import { isLeft, type OwnLogReport, settleOwnLog } from "./own-log.ts"
 import { makeSwarmHost } from "./swarm-host.ts"
 
 export interface MeshNodeOptions {
@@ -59,7 +63,6 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   const scope = yield* Effect.scope
   const directory = vault.meshDirectory(mesh)
   const meshKey = yield* promise(() => vault.meshKey(mesh))
-  const keyring = singleKeyring(meshKey)
   const { keyPair } = yield* promise(() => vault.logKeyPair(mesh))
   const recoveries: Array<Recovery> = []
   const recovered: Recovered = (what, detail) => {
@@ -77,6 +80,7 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   tables.transaction(() => {
     for (const bytes of introduction) members.take(bytes, "met")
   })
+  const keyring = makeMeshKeyring({ vault, meshKey, members, tables })
   const services = yield* Layer.buildWithScope(
     Layer.merge(Journal.layer(keyPair, () => keyring), DocumentWorker.layer).pipe(
       Layer.provide(Layer.merge(HypercoreStore.layer(store), Disk.layer(directory)))
@@ -136,6 +140,8 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   // Documents that stalled are tried once more: what ended the worker then may have been its version.
   for (const doc of tables.documents.stalledDocuments()) tables.documents.stall(doc, undefined)
   const empty = tables.events.totals().events === 0
+  const unwatch = watchKeys(keyring, members, (epochs) => runner.keysChanged(epochs))
+  yield* Effect.addFinalizer(() => Effect.sync(unwatch))
   runner.wake()
   yield* promise(() => runner.idle())
   if (empty) yield* promise(() => findHeads(store, tables, members, runner))
@@ -159,7 +165,8 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   const report = yield* settleOwnLog({
     journal, vault, mesh, notice,
     heal: async (length, msMax) => await swarm.healOwn(length, msMax) >= length,
-    word: (msMax) => wordOfPeers(early, msMax)
+    word: (msMax) => wordOfPeers(early, msMax),
+    overruled: async (log) => await isOverruled(early, log) === true
   })
   const opened: MeshNode = { ...early, report }
   node = opened
@@ -224,13 +231,16 @@ const farewell = async ({ swarm, tables, journal }: MeshNode): Promise<void> => 
   }
 }
 
+/** Operations that are written as one unit: a restored device may have thousands of its own, and each may have `operationBytesMax`. */
+const foundingEventsMax = 32
+
 /** What the node has to say when it starts: who it is, how the last run ended, what became of its log. */
 const sayStart = (node: MeshNode, version: string, recoveries: ReadonlyArray<Recovery>) => Effect.gen(function*() {
   const { dispatch, vault, tables, members, journal, report } = node
   const written = new Set(tables.database.prepare("SELECT hash FROM operations WHERE source = 0").all().map((row) => row["hash"]))
   const mine = members.operations().filter((operation) => operation.author === vault.deviceId && !written.has(operation.hash))
   const founding: ReadonlyArray<Wanted> = mine.map((operation) => ({ type: `${kindOf(operation)}/1`, subject: "mesh", body: { operation: operation.bytes } }))
-  if (founding.length > 0) yield* dispatch.record(founding)
+  for (let start = 0; start < founding.length; start += foundingEventsMax) yield* dispatch.record(founding.slice(start, start + foundingEventsMax))
   if (!members.logs().some(({ log }) => log === journal.log())) yield* attach(node)
   const events: Array<Wanted> = []
   const { lastRun, healed, succession } = report
@@ -240,24 +250,28 @@ const sayStart = (node: MeshNode, version: string, recoveries: ReadonlyArray<Rec
   if (healed !== undefined) events.push({ type: "log.healed/1", subject: `log/${journal.log()}`, body: { log: journal.log(), ...healed } })
   if (succession !== undefined) {
     const { log, length, expected, why, successor } = succession
-    events.push(succession.finding === "Copied"
+    events.push(isLeft(succession.finding)
       ? { type: "log.copied/1", subject: `log/${log}`, body: { log, length, successor } }
       : { type: "log.closed/1", subject: `log/${log}`, body: { log, length, expected, why } })
   }
   for (const { what, detail } of recoveries) events.push({ type: "node.recovered/1", subject: "node", body: { what, detail: detail.slice(0, 1_024) } })
   const bootId = yield* Disk.use((disk) => disk.bootId).pipe(Effect.provide(Disk.layer(node.directory)))
-  events.push({ type: "node.started/1", subject: "node", body: { version, pid: process.pid, bootId } })
+  // The same in each run between two starts of the machine, and another in each mesh: it must not tell two meshes that they share a device.
+  const boot = bootId === "" ? "" : toHex(hashParts("kos/boot/1", utf8(node.mesh), utf8(bootId)).subarray(0, 16))
+  events.push({ type: "node.started/1", subject: "node", body: { version, pid: process.pid, bootId: boot } })
   yield* dispatch.record(events)
 })
 
 /** Tells the mesh that this log is ours and, when it follows another, where that one ends. */
 const attach = (node: MeshNode) => Effect.gen(function*() {
-  const attached = yield* Effect.fromResult(decideAttachLog(node.situation(), { log: node.journal.log() }))
+  const { keyPair } = yield* promise(() => node.vault.logKeyPair(node.mesh))
+  const held = proveLogHeld(node.mesh, node.vault.deviceId, keyPair)
+  const attached = yield* Effect.fromResult(decideAttachLog(node.situation(), { log: node.journal.log(), ...held }))
   yield* node.dispatch.record(operationEvents(node.vault, attached))
   const succession = node.report.succession
-  if (succession === undefined || succession.finding === "Copied") return
+  if (succession === undefined || isLeft(succession.finding)) return
   const succeeded = decideSucceedLog(node.situation(), {
-    log: succession.log, length: succession.expected, treeHash: succession.treeHash, successor: succession.successor
+    log: succession.log, length: succession.expected, treeHash: succession.treeHash, successor: succession.successor, ...held
   })
   if (Result.isSuccess(succeeded)) yield* node.dispatch.record(operationEvents(node.vault, succeeded.success))
 })

@@ -2,7 +2,7 @@ import { access, constants, stat, statfs } from "node:fs/promises"
 import type { InputOf, OutputOf } from "../api/operations/table.ts"
 import { Refusal } from "../commands/refusal.ts"
 import { Tables } from "../projections/tables/tables.ts"
-import { Vault } from "../vault/vault.ts"
+import { currentMeshOf, lookAtHome, meshDirectoryOf } from "../vault/home.ts"
 import { holder } from "./lock.ts"
 
 /** `kos doctor` without a daemon: what can be seen from the files alone. */
@@ -12,9 +12,9 @@ export const offlineDoctor = async (
   const { home } = context
   if (input.rebuild) throw new Refusal({ kind: "failed", detail: "a rebuild reads the logs through the daemon, and none runs", hint: `kos --home ${home} daemon run` })
   const findings: Array<OutputOf<"doctor">["findings"][number]> = []
-  const vault = await Vault.open(home)
-  const mesh = await vault?.currentMesh()
-  if (vault === undefined || mesh === undefined) throw new Refusal({ kind: "not-found", detail: `${home} is no node yet`, hint: `kos --home ${home} init` })
+  const look = await lookAtHome(home)
+  const mesh = await currentMeshOf(home)
+  if (look === undefined || mesh === undefined) throw new Refusal({ kind: "not-found", detail: `${home} is no node yet`, hint: `kos --home ${home} init` })
   const pid = await holder(home)
   findings.push(pid === undefined
     ? { about: "daemon", level: "note", detail: "no daemon runs on this home", fix: `kos --home ${home} daemon run` }
@@ -30,7 +30,7 @@ export const offlineDoctor = async (
     else if ((mode & 0o077) !== 0) findings.push({ about: "permissions", level: "fault", detail: `${path} can be read by others`, fix: `chmod 600 ${home}/${path}` })
   }
   try {
-    const tables = new Tables(`${vault.meshDirectory(mesh)}/tables.db`, { readOnly: true })
+    const tables = new Tables(`${meshDirectoryOf(home, mesh)}/tables.db`, { readOnly: true })
     const broken = tables.integrity()
     const events = tables.events.totals().events
     tables.close()

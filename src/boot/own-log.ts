@@ -5,6 +5,7 @@
  *   more of this log than we do, because the image of an old disk looks healthy.
  * - *Short*: wait for peers to bring the tail back; what they cannot bring is closed for ever at the marked length, so that blocks which
  *   others hold still count, and succeeded by a new log that says how many are missing.
+ * - *Overruled*: an admin decided that another history of this log stands (evidence.ts); a new log, and the old one is left to that history.
  * - *Rewritten, unmarked*: closed at the greatest length that we or a peer know of, and succeeded. *Copied*: a new log, and the old one is left to whoever has the original.
  */
 import { Effect } from "effect"
@@ -22,7 +23,7 @@ export const wordMsMax = 3_000
 
 export interface Succession {
   readonly log: string
-  readonly finding: Finding["_tag"] | "Long"
+  readonly finding: Finding["_tag"] | "Long" | "Overruled"
   /** Blocks held, and blocks that the mark speaks of. */
   readonly length: number
   readonly expected: number
@@ -48,6 +49,8 @@ export interface OwnLogOptions {
   readonly word: (msMax: number) => Promise<number>
   readonly notice: (level: "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>) => void
   readonly blocksMax?: number
+  /** Was it decided that another history of this log stands? */
+  readonly overruled?: (log: string) => Promise<boolean>
 }
 
 /** Brings the journal to where it may begin; does not begin it. */
@@ -82,24 +85,29 @@ export const settleOwnLog = (options: OwnLogOptions): Effect.Effect<OwnLogReport
   const old = journal.log()
   const sound = finding._tag === "New" || finding._tag === "Healthy"
   const length = journal.length()
-  if (sound && length < (options.blocksMax ?? ownBlocksMax)) return { lastRun, healed, succession: undefined }
-  const why: Ended = finding._tag === "New" || finding._tag === "Healthy"
-    ? { _tag: "Long", length, expected: length, treeHash: yield* Effect.promise(() => journal.treeHash(length)) } : finding
+  const overruled = yield* Effect.promise(async () => await options.overruled?.(old) ?? false)
+  if (sound && !overruled && length < (options.blocksMax ?? ownBlocksMax)) return { lastRun, healed, succession: undefined }
+  const why: Ended = finding._tag === "New" || finding._tag === "Healthy" || overruled
+    ? { _tag: overruled ? "Overruled" : "Long", length, expected: length, treeHash: yield* Effect.promise(() => journal.treeHash(length)) } : finding
   const next = yield* Effect.promise(() => options.vault.nextLogKeyPair(options.mesh))
   yield* journal.succeed(next.keyPair)
   const succession: Succession = {
     log: old, finding: why._tag, length: why.length, expected: why.expected, treeHash: why.treeHash,
     successor: logKey(next.keyPair.publicKey), why: whyOf[why._tag]
   }
-  notice("warn", `${why._tag === "Copied" ? "left" : "closed"} log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
+  notice("warn", `${isLeft(why._tag) ? "left" : "closed"} log ${old.slice(0, 8)} and began ${succession.successor.slice(0, 8)}: ${succession.why}`, { ...succession })
   return { lastRun, healed, succession }
 })
 
 const unknownHash = "0".repeat(64)
 
-type Ended = Exclude<Finding, { readonly _tag: "New" | "Healthy" }> | ({ readonly _tag: "Long" } & Mismatch)
+type Ended = Exclude<Finding, { readonly _tag: "New" | "Healthy" }> | ({ readonly _tag: "Long" | "Overruled" } & Mismatch)
+
+/** The old log goes on elsewhere: it is left, not closed. */
+export const isLeft = (finding: Succession["finding"]): boolean => finding === "Copied" || finding === "Overruled"
 
 const whyOf: Readonly<Record<Ended["_tag"], string>> = {
+  Overruled: "an admin decided that another history of it stands",
   Long: "it is as long as one log may become",
   Short: "it lost its tail, and no peer could bring it back",
   Rewritten: "its blocks are not those that were published",

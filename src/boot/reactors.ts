@@ -6,18 +6,26 @@
  *   Only events other than checkpoints and the like count, so that two idle nodes do not witness each other's witnessing for ever.
  * - *Peers*: who came and who went, gathered for half a minute.
  * - *Health*: a measurement at each interval.
+ * - *Key epochs*: the key in force is rotated and shared as the members change (`epoch-reactor.ts`).
  * - *Snapshots*: a document with many changes since its last save is saved anew.
- * - *Invites*: the carriers look out for candidates while an invite of this node is open, and for a day after, so that whoever comes with
- *   a used, expired or withdrawn one is told which.
+ * - *Invites*: on the nodes of admins and owners the carriers look out for candidates while an invite is open that the node may redeem; for an own
+ *   one also for a day after, so that whoever comes with a used, expired or withdrawn one is told which.
  */
 import { Effect, type Scope } from "effect"
 import { toHex } from "../codec/bytes.ts"
+import { actsOn, manages } from "../codec/membership/rules.ts"
+import { rankOf } from "../codec/operation.ts"
 import type { Wanted } from "../commands/dispatch.ts"
 import { eventTypes } from "../events/catalogue.ts"
 import { settingInteger, settingMs, settingWindow } from "../projections/families/config-view.ts"
 import { windowHolds } from "../projections/families/values.ts"
 import type { DocId } from "../projections/documents/types.ts"
+import type { InviteRecord } from "../projections/membership.ts"
+import { startEpochReactor } from "./epoch-reactor.ts"
+import { startApprovalReactor } from "./approval-reactor.ts"
+import { keepToDecisions } from "./evidence.ts"
 import type { MeshNode } from "./mesh-node.ts"
+import { startSecretReactor } from "./secret-reactor.ts"
 import type { SettingsView } from "./settings-view.ts"
 
 /** Logs named in one checkpoint. */
@@ -25,8 +33,10 @@ export const checkpointLogsMax = 1_000
 /** Documents that wait to be saved; more are found again by their next change. */
 export const snapshotsWaitingMax = 10_000
 const peersEveryMs = 30_000
-/** Invites that are good no more and still answered, the newest of them, and how long after their end by the clock, milliseconds. */
-export const endedInvitesMax = 16
+/** Invites that are looked out for, own ones first, then the newest: a node announces few topics on the local network (`dns-wire.ts`). */
+export const openInvitesMax = 14
+/** Own invites that are good no more and still answered, the newest of them, and how long after their end by the clock, milliseconds. */
+export const endedInvitesMax = 4
 const endedInvitesMs = 24 * 3_600_000
 
 export interface ReactorOptions {
@@ -35,6 +45,8 @@ export interface ReactorOptions {
   readonly now: () => number
   /** Sync is paused by a person; the window must not resume it. */
   readonly pausedByHand: () => boolean
+  /** Another history of this node's own log stands: the node is to be opened again, with a new log. */
+  readonly overruled: () => void
   readonly notice: (level: "debug" | "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>) => void
 }
 
@@ -48,6 +60,10 @@ export const startReactors = (options: ReactorOptions): Effect.Effect<void, neve
     ))),
     Effect.forkScoped
   )
+  yield* startEpochReactor(options)
+  yield* startApprovalReactor(options)
+  yield* startSecretReactor(options)
+  yield* keepToDecisions(node, options.overruled, notice)
   yield* checkpoints(options)
   yield* snapshots(options)
   yield* every("peers", () => peersEveryMs, Effect.suspend(() => recordPeers(node)))
@@ -169,10 +185,15 @@ const keepWindow = ({ node, settings, now, pausedByHand }: ReactorOptions): void
 
 const keepInvites = async ({ node, now, notice }: ReactorOptions, opened: Set<string>): Promise<void> => {
   try {
-    const mine = [...node.members.view().invites.values()].filter(({ by }) => by === node.vault.deviceId).toSorted((a, b) => b.issuedMs - a.issuedMs)
-    const isGood = (record: (typeof mine)[number]) => !record.withdrawn && record.used < record.uses && now() < record.expiresMs
-    const ended = mine.filter((record) => !isGood(record) && now() < record.expiresMs + endedInvitesMs).slice(0, endedInvitesMax)
-    const wanted = new Set([...mine.filter(isGood), ...ended].map(({ invite }) => invite))
+    const { members, invites } = node.members.view()
+    const me = members.get(node.vault.deviceId)
+    const isMine = (record: InviteRecord) => record.by === node.vault.deviceId
+    // A person confirms admins and owners, at the node that made the invite.
+    const mayRedeem = (record: InviteRecord) => me?.standing === "member" && manages(me.role) && actsOn(me.role, record.role) && (isMine(record) || rankOf(record.role) < rankOf("admin"))
+    const isGood = (record: InviteRecord) => !record.withdrawn && record.used < record.uses && now() < record.expiresMs
+    const redeemable = [...invites.values()].filter(mayRedeem).toSorted((a, b) => Number(isMine(b)) - Number(isMine(a)) || b.issuedMs - a.issuedMs)
+    const ended = redeemable.filter((record) => isMine(record) && !isGood(record) && now() < record.expiresMs + endedInvitesMs).slice(0, endedInvitesMax)
+    const wanted = new Set([...redeemable.filter(isGood).slice(0, openInvitesMax - ended.length), ...ended].map(({ invite }) => invite))
     for (const invite of [...opened]) {
       if (wanted.has(invite)) continue
       opened.delete(invite)

@@ -1,7 +1,8 @@
-/** The settings in force on this node, kept up to date as configuration documents change. */
+/** The settings in force on this node, kept up to date as configuration documents change: what policy leaves of the layers that apply to it. */
 import { type Config, layerValues, resolveConfig } from "../projections/families/config-view.ts"
 import type { LayerId } from "../projections/families/doc-id.ts"
 import { isWhy, parseDocId } from "../projections/families/doc-id.ts"
+import { PolicyView } from "../projections/policy-view.ts"
 import type { ConfigSource } from "../api/node.ts"
 import type { MeshNode } from "./mesh-node.ts"
 
@@ -34,24 +35,26 @@ export class SettingsView {
     this.#stale = parts
   }
 
-  #read({ tables, members, vault }: Parts): Config<ConfigSource> {
+  #read(parts: Parts): Config<ConfigSource> {
+    const { tables, members, vault } = parts
+    const policy = new PolicyView(parts)
     const role = members.view().members.get(vault.deviceId)?.role ?? "member"
     const wanted: ReadonlyArray<LayerId> = ["mesh", `role:${role}`, `node:${vault.deviceId}`]
     const ids = tables.documents.list("config").map(({ id }) => id)
     const layers = wanted.map((layer) => {
-      const states = ids.flatMap((id) => {
+      const found = ids.flatMap((id) => {
         const parsed = parseDocId(id)
-        if (isWhy(parsed) || parsed.value.family !== "config" || parsed.value.layer !== layer) return []
-        const state = tables.documents.state(id)
-        return state === undefined ? [] : [[id, state] as const]
+        return isWhy(parsed) || parsed.value.family !== "config" || parsed.value.layer !== layer ? [] : [{ id, inForce: policy.document(id), writers: tables.documents.state(id)?.writers ?? {} }]
       })
       return {
-        layer, values: layerValues(states.map(([id, state]) => [id, state.live] as const), layer),
+        layer, values: layerValues(found.map(({ id, inForce }) => [id, inForce.values] as const), layer),
         who: (path: string) => {
-          const writer = states.map(([, state]) => state.writers[path]).find((found) => found !== undefined && found.block >= 0)
-          if (writer === undefined) return undefined
-          const actor = tables.events.byAddress(writer)?.actor ?? "device"
-          return { by: { actor, ...writer }, at: new Date(Math.min(writer.ms, 8.64e15)).toISOString() }
+          const place = found.map(({ inForce, writers }) => inForce.writers.get(path) ?? writers[path]).find((at) => at !== undefined && at.block >= 0)
+          if (place === undefined) return undefined
+          const row = tables.events.byAddress(place)
+          const { log, block, offset } = place
+          const ms = row?.ms ?? 0
+          return { by: { actor: row?.actor ?? "device", log, block, offset, ms }, at: new Date(Math.min(ms, 8.64e15)).toISOString() }
         }
       }
     })

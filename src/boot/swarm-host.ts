@@ -2,6 +2,7 @@
 import { Result } from "effect"
 import type { HypercoreStore } from "../events/hypercore-store.ts"
 import type { Journal } from "../events/journal.ts"
+import { departureOf, departureProof } from "../projections/dismissal.ts"
 import type { Members } from "../projections/members.ts"
 import type { Runner } from "../projections/runner.ts"
 import { TableError } from "../projections/tables/table-error.ts"
@@ -54,6 +55,12 @@ export const makeSwarmHost = (options: SwarmHostOptions): BuiltHost => {
     membership: {
       standing: (device) => members.standing(device),
       logs: () => members.logs(),
+      dismissal: (device) => {
+        const departure = departureOf(members.view(), members.operations(), device)
+        return departure === undefined ? undefined : {
+          kind: departure.kind, sentence: departure.sentence, about: departure.about, proof: () => departureProof(members.view(), members.operations(), device).map(({ bytes }) => bytes)
+        }
+      },
       operations: () => members.operations().map((operation) => operation.bytes),
       offer: async (operations) => {
         const taken = note(0, () => tables.transaction(() => operations.filter((bytes) => {

@@ -55,12 +55,25 @@ export const frameHeader = (block: Uint8Array): Result.Result<FrameHeader, Malfo
   if (block.byteLength < headerBytes + tagBytes + 2) return bad("too short")
   if (block.byteLength > frameBytesMax) return bad(`larger than ${frameBytesMax} bytes`)
   const view = asBuffer(block)
-  return Result.succeed({ version: view[0] ?? 0, epoch: view.readUInt32BE(1), nonce: view.subarray(5, 5 + nonceBytes) })
+  return Result.succeed({ version: view.readUInt8(0), epoch: view.readUInt32BE(1), nonce: view.subarray(5, 5 + nonceBytes) })
 }
 
 /** The key that opens this one frame. */
 export const frameKey = (epochKey: Uint8Array, place: FramePlace, nonce: Uint8Array): Uint8Array =>
   deriveKey(epochKey, "kos/frame-key/1", fromHex(place.log), blockIndex(place.block), nonce)
+
+/**
+ * The frame's own key from that one of these epoch keys which it is committed to; undefined when it is committed to none of them. Two
+ * hashes for each key and no trial decryption: concurrent rotations may give one epoch number to several keys.
+ */
+export const fittingFrameKey = (block: Uint8Array, header: FrameHeader, place: FramePlace, epochKeys: ReadonlyArray<Uint8Array>): Uint8Array | undefined => {
+  const committed = asBuffer(block).subarray(5 + nonceBytes, headerBytes)
+  for (const epochKey of epochKeys) {
+    const key = frameKey(epochKey, place, header.nonce)
+    if (Buffer.compare(committed, commitment(key)) === 0) return key
+  }
+  return undefined
+}
 
 /** Seals events that `encodeEvent` made, under 24 bytes of chance never used before. The caller keeps to the limits above. */
 export const sealFrame = (

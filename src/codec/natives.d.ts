@@ -11,6 +11,7 @@ declare module "sodium-native" {
     crypto_sign_ed25519_sk_to_curve25519(out: Buffer, secretKey: Buffer): void
     crypto_box_seal(out: Buffer, message: Buffer, publicKey: Buffer): void
     crypto_box_seal_open(out: Buffer, sealed: Buffer, publicKey: Buffer, secretKey: Buffer): boolean
+    crypto_scalarmult(out: Buffer, secretKey: Buffer, publicKey: Buffer): void
     crypto_pwhash_async(out: Buffer, password: Buffer, salt: Buffer, opslimit: number, memlimit: number, algorithm: number): Promise<void>
     crypto_pwhash_ALG_ARGON2ID13: number
     crypto_aead_xchacha20poly1305_ietf_encrypt(

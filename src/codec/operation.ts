@@ -16,6 +16,7 @@ import { stampMsMax } from "./clock.ts"
 import { hashParts } from "./hash.ts"
 import { Malformed } from "./malformed.ts"
 import { type KeyPair, sign, verify } from "./signature.ts"
+import { logKeyOf, manifestOf } from "./verify/merkle.ts"
 
 export const operationVersion = 1
 /** A signed operation at most, bytes. */
@@ -49,9 +50,13 @@ export const rankOf = (role: Role): number => roles.length - roles.indexOf(role)
 export type Statement =
   | { readonly kind: "mesh.created"; readonly name: string; readonly nonce: Uint8Array }
   | { readonly kind: "mesh.named"; readonly name: string }
-  | { readonly kind: "invite.issued"; readonly invite: string; readonly role: Role; readonly expiresMs: number; readonly uses: number }
-  | { readonly kind: "invite.withdrawn"; readonly invite: string }
   | {
+    readonly kind: "invite.issued"; readonly invite: string; readonly role: Role; readonly expiresMs: number; readonly uses: number
+    /** By the invite key over mesh and author (`certifyInvite`): a candidate that has only the words learns by it which mesh it is. */
+    readonly certificate?: Uint8Array
+  }
+  | { readonly kind: "invite.withdrawn"; readonly invite: string }
+  | LogHeld & {
     readonly kind: "member.admitted"; readonly device: string; readonly log: string; readonly name: string
     readonly role: Role; readonly invite: string
     /** By the invite key over `admissionHash`. */
@@ -60,8 +65,9 @@ export type Statement =
   | { readonly kind: "member.named"; readonly device: string; readonly name: string }
   /** `cutoffs` when the device may write no more: what it wrote in documents from there on is out. */
   | { readonly kind: "role.set"; readonly device: string; readonly role: Role; readonly cutoffs?: ReadonlyArray<Cutoff> }
-  | { readonly kind: "log.attached"; readonly log: string }
-  | { readonly kind: "log.succeeded"; readonly log: string; readonly length: number; readonly treeHash: string; readonly successor: string }
+  | LogHeld & { readonly kind: "log.attached"; readonly log: string }
+  /** What proves possession is about the successor. */
+  | LogHeld & { readonly kind: "log.succeeded"; readonly log: string; readonly length: number; readonly treeHash: string; readonly successor: string }
   | { readonly kind: "member.left" }
   | { readonly kind: "member.revoked"; readonly device: string; readonly cutoffs: ReadonlyArray<Cutoff>; readonly reason?: string }
   /** A new key for frames, sealed to each who may read, and to the recovery key. `commit` names the key without telling it. */
@@ -73,13 +79,21 @@ export type Statement =
   /** The public key of the secret on paper; it takes the place of an earlier one. */
   | { readonly kind: "recovery.set"; readonly recovery: string }
   /** Who holds the secret on paper makes its device an owner. The author is the device. */
-  | {
+  | LogHeld & {
     readonly kind: "recovery.used"; readonly log: string; readonly name: string; readonly recovery: string
     /** By the recovery key over `recoveryHash`. */
     readonly proof: Uint8Array
   }
   /** Kinds of a newer version: kept as they are. */
   | { readonly kind: "kept"; readonly name: string; readonly body: unknown }
+
+/** Proof that a device holds the key of the log that it claims; both or neither. A claim with it goes before claims without. */
+export interface LogHeld {
+  /** The log's Ed25519 public key, 32 bytes; the log's name is the hash of Hypercore's manifest of it. */
+  readonly signer?: Uint8Array
+  /** By that key over `logHeldHash`, 64 bytes. */
+  readonly held?: Uint8Array
+}
 
 /** Blocks of a log from `length` on are out. */
 export interface Cutoff {
@@ -119,6 +133,8 @@ export interface Operation extends Draft {
   readonly bytes: Uint8Array
   /** In `member.admitted` and `recovery.used`: the proof verifies. True in all others. */
   readonly proven: boolean
+  /** It claims a log and proves that the device holds the log's key. */
+  readonly holds: boolean
 }
 
 const nodeName = /^[\p{L}\p{N}][\p{L}\p{N}._-]*$/u
@@ -143,6 +159,16 @@ export const admissionHash = (mesh: string, invite: string, device: string, log:
 export const recoveryHash = (mesh: string, recovery: string, device: string, log: string): Uint8Array =>
   hashParts("kos/recovery/1", fromHex(mesh), fromHex(recovery), fromHex(device), fromHex(log))
 
+/** What a log's key signs to say: I belong to this device. */
+export const logHeldHash = (mesh: string, device: string, log: string): Uint8Array =>
+  hashParts("kos/log-held/1", fromHex(mesh), fromHex(device), fromHex(log))
+
+/** The proof that the device holds the log's key, to be put into the statement that claims the log. */
+export const proveLogHeld = (mesh: string, device: string, logKeyPair: KeyPair): Required<LogHeld> => {
+  const log = toHex(logKeyOf(manifestOf(logKeyPair.publicKey)))
+  return { signer: logKeyPair.publicKey, held: sign(logHeldHash(mesh, device, log), logKeyPair) }
+}
+
 /** Names a key epoch's key without telling it. */
 export const epochCommit = (key: Uint8Array): string => toHex(hashParts("kos/epoch-commit/1", key))
 
@@ -165,20 +191,27 @@ export const signOperation = (unsigned: Unsigned, keyPair: KeyPair): Result.Resu
   return openOperation(Buffer.concat([signature, unsigned.content]))
 }
 
-/** Reads, and checks signature and proof. Never throws; costs one or two Ed25519 checks. */
+/** Reads, and checks signature and proofs. Never throws; costs one to three Ed25519 checks. */
 export const openOperation = (bytes: Uint8Array): Result.Result<Operation, Malformed> => {
   const decoded = decodeOperation(bytes)
   if (Result.isFailure(decoded)) return decoded
   const operation = decoded.success
   if (!verify(fromHex(operation.hash), bytes.subarray(0, 64), fromHex(operation.author))) return bad("its signature is not the author's")
-  const says = operation.says
-  if (says.kind === "recovery.used") {
-    const hash = recoveryHash(operation.mesh, says.recovery, operation.author, says.log)
-    return Result.succeed({ ...operation, proven: verify(hash, says.proof, fromHex(says.recovery)) })
-  }
-  if (says.kind !== "member.admitted") return Result.succeed({ ...operation, proven: true })
-  const proven = verify(admissionHash(operation.mesh, says.invite, says.device, says.log), says.proof, fromHex(says.invite))
-  return Result.succeed({ ...operation, proven })
+  return Result.succeed({ ...operation, proven: isProven(operation), holds: isHeld(operation) })
+}
+
+const isProven = ({ mesh, author, says }: Operation): boolean => {
+  if (says.kind === "recovery.used") return verify(recoveryHash(mesh, says.recovery, author, says.log), says.proof, fromHex(says.recovery))
+  if (says.kind === "member.admitted") return verify(admissionHash(mesh, says.invite, says.device, says.log), says.proof, fromHex(says.invite))
+  return true
+}
+
+const isHeld = ({ mesh, author, says }: Operation): boolean => {
+  if (says.kind !== "member.admitted" && says.kind !== "recovery.used" && says.kind !== "log.attached" && says.kind !== "log.succeeded") return false
+  const { signer, held } = says
+  const log = says.kind === "log.succeeded" ? says.successor : says.log
+  if (signer === undefined || held === undefined || toHex(logKeyOf(manifestOf(signer))) !== log) return false
+  return verify(logHeldHash(mesh, says.kind === "member.admitted" ? says.device : author, log), held, signer)
 }
 
 /** Reads without checking any signature: for showing what was quarantined. `proven` is false. */
@@ -211,7 +244,7 @@ export const decodeOperation = (bytes: Uint8Array): Result.Result<Operation, Mal
   const says = bodyFromWire(kind, body)
   if (says === undefined) return bad(`body of ${kind}`)
   return Result.succeed({
-    mesh: meshHex ?? "", author: authorHex, parents: parentsHex, ms, says, hash: operationHash(content), bytes: own, proven: false
+    mesh: meshHex ?? "", author: authorHex, parents: parentsHex, ms, says, hash: operationHash(content), bytes: own, proven: false, holds: false
   })
 }
 
@@ -219,12 +252,19 @@ const bodyToWire = (says: Statement): { readonly kind: string; readonly body: un
   switch (says.kind) {
     case "mesh.created": return { kind: says.kind, body: { name: says.name, nonce: says.nonce } }
     case "mesh.named": return { kind: says.kind, body: { name: says.name } }
-    case "invite.issued": return { kind: says.kind, body: { invite: fromHex(says.invite), role: says.role, expiresMs: says.expiresMs, uses: says.uses } }
+    case "invite.issued": return {
+      kind: says.kind,
+      body: {
+        invite: fromHex(says.invite), role: says.role, expiresMs: says.expiresMs, uses: says.uses,
+        ...(says.certificate === undefined ? {} : { certificate: says.certificate })
+      }
+    }
     case "invite.withdrawn": return { kind: says.kind, body: { invite: fromHex(says.invite) } }
     case "member.admitted": return {
       kind: says.kind,
       body: {
-        device: fromHex(says.device), log: fromHex(says.log), name: says.name, role: says.role, invite: fromHex(says.invite), proof: says.proof
+        device: fromHex(says.device), log: fromHex(says.log), name: says.name, role: says.role, invite: fromHex(says.invite), proof: says.proof,
+        ...heldToWire(says)
       }
     }
     case "member.named": return { kind: says.kind, body: { device: fromHex(says.device), name: says.name } }
@@ -232,10 +272,10 @@ const bodyToWire = (says: Statement): { readonly kind: string; readonly body: un
       kind: says.kind,
       body: { device: fromHex(says.device), role: says.role, ...(says.cutoffs === undefined ? {} : { cutoffs: cutoffsToWire(says.cutoffs) }) }
     }
-    case "log.attached": return { kind: says.kind, body: { log: fromHex(says.log) } }
+    case "log.attached": return { kind: says.kind, body: { log: fromHex(says.log), ...heldToWire(says) } }
     case "log.succeeded": return {
       kind: says.kind,
-      body: { log: fromHex(says.log), length: says.length, treeHash: fromHex(says.treeHash), successor: fromHex(says.successor) }
+      body: { log: fromHex(says.log), length: says.length, treeHash: fromHex(says.treeHash), successor: fromHex(says.successor), ...heldToWire(says) }
     }
     case "member.left": return { kind: says.kind, body: {} }
     case "member.revoked": return {
@@ -251,7 +291,7 @@ const bodyToWire = (says: Statement): { readonly kind: string; readonly body: un
     case "owners.threshold": return { kind: says.kind, body: { threshold: says.threshold } }
     case "recovery.set": return { kind: says.kind, body: { recovery: fromHex(says.recovery) } }
     case "recovery.used": return {
-      kind: says.kind, body: { log: fromHex(says.log), name: says.name, recovery: fromHex(says.recovery), proof: says.proof }
+      kind: says.kind, body: { log: fromHex(says.log), name: says.name, recovery: fromHex(says.recovery), proof: says.proof, ...heldToWire(says) }
     }
     case "kept": return { kind: says.name, body: says.body }
   }
@@ -262,6 +302,7 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
   const device = key32(body["device"])
   const log = key32(body["log"])
   const invite = key32(body["invite"])
+  const held = heldOf(body)
   switch (kind) {
     case "mesh.created": {
       const nonce = bytesOf(body["nonce"], 32)
@@ -270,14 +311,16 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
     case "mesh.named": return isMeshName(name) ? { kind, name } : undefined
     case "invite.issued": {
       const { expiresMs, uses } = body
+      const certificate = bytesOf(body["certificate"], 64)
+      if (body["certificate"] !== undefined && certificate === undefined) return undefined
       return invite !== undefined && isRole(role) && isCount(expiresMs, stampMsMax) && isCount(uses, inviteUsesMax) && uses > 0
-        ? { kind, invite, role, expiresMs, uses } : undefined
+        ? { kind, invite, role, expiresMs, uses, ...(certificate === undefined ? {} : { certificate }) } : undefined
     }
     case "invite.withdrawn": return invite === undefined ? undefined : { kind, invite }
     case "member.admitted": {
       const proof = bytesOf(body["proof"], 64)
-      return device !== undefined && log !== undefined && isNodeName(name) && isRole(role) && invite !== undefined && proof !== undefined
-        ? { kind, device, log, name, role, invite, proof } : undefined
+      return device !== undefined && log !== undefined && isNodeName(name) && isRole(role) && invite !== undefined && proof !== undefined && held !== undefined
+        ? { kind, device, log, name, role, invite, proof, ...held } : undefined
     }
     case "member.named": return device !== undefined && isNodeName(name) ? { kind, device, name } : undefined
     case "role.set": {
@@ -285,13 +328,13 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
       if (device === undefined || !isRole(role) || (cutoffs === undefined && body["cutoffs"] !== undefined)) return undefined
       return cutoffs === undefined ? { kind, device, role } : { kind, device, role, cutoffs }
     }
-    case "log.attached": return log === undefined ? undefined : { kind, log }
+    case "log.attached": return log === undefined || held === undefined ? undefined : { kind, log, ...held }
     case "log.succeeded": {
       const { length } = body
       const treeHash = key32(body["treeHash"])
       const successor = key32(body["successor"])
-      return log !== undefined && isCount(length, Number.MAX_SAFE_INTEGER) && treeHash !== undefined && successor !== undefined && successor !== log
-        ? { kind, log, length, treeHash, successor } : undefined
+      return log !== undefined && isCount(length, Number.MAX_SAFE_INTEGER) && treeHash !== undefined && successor !== undefined &&
+        successor !== log && held !== undefined ? { kind, log, length, treeHash, successor, ...held } : undefined
     }
     case "member.left": return { kind }
     case "member.revoked": {
@@ -318,10 +361,20 @@ const bodyFromWire = (kind: string, body: Readonly<Record<string, unknown>>): St
     case "recovery.used": {
       const recovery = key32(body["recovery"])
       const proof = bytesOf(body["proof"], 64)
-      return log !== undefined && isNodeName(name) && recovery !== undefined && proof !== undefined ? { kind, log, name, recovery, proof } : undefined
+      return log !== undefined && isNodeName(name) && recovery !== undefined && proof !== undefined && held !== undefined
+        ? { kind, log, name, recovery, proof, ...held } : undefined
     }
     default: return { kind: "kept", name: kind, body }
   }
+}
+
+const heldToWire = ({ signer, held }: LogHeld): LogHeld => signer === undefined || held === undefined ? {} : { signer, held }
+
+const heldOf = (body: Readonly<Record<string, unknown>>): LogHeld | undefined => {
+  if (body["signer"] === undefined && body["held"] === undefined) return {}
+  const signer = bytesOf(body["signer"], 32)
+  const held = bytesOf(body["held"], 64)
+  return signer === undefined || held === undefined ? undefined : { signer, held }
 }
 
 const cutoffsToWire = (cutoffs: ReadonlyArray<Cutoff>): unknown => cutoffs.map(({ log, length }) => [fromHex(log), length])

@@ -30,13 +30,15 @@ export const openSealed = (sealed: Uint8Array, keyPair: KeyPair): Uint8Array | u
   const publicKey = Buffer.allocUnsafeSlow(32)
   const secretKey = Buffer.allocUnsafeSlow(32)
   const out = Buffer.allocUnsafeSlow(sealed.byteLength - sealOverheadBytes)
+  let isOpen: boolean
   try {
     sodium.crypto_sign_ed25519_pk_to_curve25519(publicKey, asBuffer(keyPair.publicKey))
     sodium.crypto_sign_ed25519_sk_to_curve25519(secretKey, asBuffer(keyPair.secretKey))
-    return sodium.crypto_box_seal_open(out, asBuffer(sealed), publicKey, secretKey) ? out : undefined
+    isOpen = sodium.crypto_box_seal_open(out, asBuffer(sealed), publicKey, secretKey)
   } catch {
-    return undefined
-  } finally {
-    secretKey.fill(0)
+    // A key pair that is none.
+    isOpen = false
   }
+  secretKey.fill(0)
+  return isOpen ? out : undefined
 }

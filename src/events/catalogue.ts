@@ -6,6 +6,8 @@
  */
 import { Effect, Result, Schema } from "effect"
 import { Malformed } from "../codec/malformed.ts"
+import { operationText } from "./operation-text.ts"
+import { secretCipherBytesMax, secretCountMax } from "../codec/secret-item.ts"
 
 /** `durable`: appended at once. `batched`: may linger up to 200 ms for company. Both are synced before anybody hears of them. */
 export type Durability = "durable" | "batched"
@@ -42,11 +44,62 @@ export const Checkpoint = Schema.Struct({
   logs: List(Schema.Struct({ log: Key, fork: Count, length: Count, treeHash: Key }), 1_000)
 })
 
+const Register = { doc: Text(256), key: Text(256), json: Schema.NullOr(Text(24_576)) }
+
+/** A change of settings that needs approvals: the edits in full, and what was in force when it was asked. `json` null: no value. */
+export const ApprovalAsked = Schema.Struct({
+  edits: List(Schema.Struct(Register), 64), base: List(Schema.Struct(Register), 64), summary: Text(512), rule: Text(256),
+  approvals: Count, by: Schema.Literals(["admin", "owner"]), expiresMs: Count
+})
+
+export const ApprovalGiven = Schema.Struct({ asked: Text(128), verdict: Schema.Literals(["allow", "deny"]), reason: Text(256) })
+
+/** What stood when a rule of policy was made, as addresses of the events that wrote it; in the same frame as the rule. */
+export const PolicyKept = Schema.Struct({ rule: Text(256), kept: List(Text(128), 256) })
+
+const SecretName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/))
+const exactly = (size: number) => Schema.Uint8Array.check(Schema.makeFilter((b: Uint8Array) => b.byteLength === size || `not ${size} bytes`))
+const Reader = exactly(32)
+/** Item keys sealed to reader keys. `src/projections/secrets.ts` tells how secrets travel. */
+const SecretBoxes = List(Schema.Struct({ reader: Reader, sealed: exactly(80) }), 96)
+/** Ids of versions, 32 bytes each. */
+const SecretItems = List(exactly(32), 256)
+const Generation = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: secretCountMax }))
+
+export const SecretSet = Schema.Struct({
+  name: SecretName, version: Generation,
+  /** Device that the name belongs to. */
+  owner: Key,
+  /** Says more than the version before it; else it is the same value under a new item key. */
+  fresh: Schema.Boolean,
+  /** `node:DEVICE`, `role:ROLE` or `agent:NAME`. */
+  recipients: List(Schema.String.check(Schema.isPattern(/^(node:[0-9a-f]{64}|role:[a-z]{1,16}|agent:[A-Za-z0-9][A-Za-z0-9._-]{0,95})$/)), 64),
+  nonce: exactly(24), commit: Key, cipher: Bytes(secretCipherBytesMax), boxes: SecretBoxes
+})
+export const SecretShared = Schema.Struct({ name: SecretName, item: exactly(32), boxes: SecretBoxes })
+/** `refused`: devices whose boxes did not open. */
+export const SecretReader = Schema.Struct({ generation: Generation, key: Reader, refused: List(Key, 16) })
+export const SecretHeld = Schema.Struct({ reader: Reader, items: SecretItems })
+export const SecretShredded = Schema.Struct({ name: SecretName, reader: Reader, items: SecretItems })
+export const SecretRemoved = Schema.Struct({ name: SecretName, items: SecretItems })
+
+/** A mesh takes part in a federation, whose id is that of its own small mesh. `src/projections/federation.ts` tells how things travel. */
+export const FederationBegun = Schema.Struct({ federation: Key, shares: List(Text(32), 8) })
+export const FederationEnded = Schema.Struct({ federation: Key, reason: Text(256) })
+const Items = { from: Schema.Struct({ mesh: Key, name: Text(64) }), kind: Text(32), items: List(Schema.Struct({ id: Text(256), value: Schema.NullOr(Text(65_536)) }), 256) }
+/** Things of one kind that a mesh shares; `value` null: it is gone. */
+export const FederationShared = Schema.Struct(Items)
+export type FederationShared = typeof FederationShared.Type
+export const FederationReceived = Schema.Struct({ federation: Key, ...Items })
+
 const define = <S extends Schema.Codec<any, any>>(
   type: string, durability: Durability, body: S, says: (body: S["Type"]) => string
 ): EventType => ({ type, durability, body, says })
 
 const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`
+
+const recipientsText = (recipients: ReadonlyArray<string>): string =>
+  recipients.length === 0 ? "nobody" : recipients.map((one) => one.startsWith("node:") ? one.slice(5, 13) : one).join(", ").slice(0, 256)
 
 const Empty = Schema.Struct({})
 
@@ -67,9 +120,12 @@ const types: ReadonlyArray<EventType> = [
   define("config.changed/1", "durable", DocumentChange, (b) => b.summary),
   define("agents.changed/1", "durable", DocumentChange, (b) => b.summary),
   define("memory.changed/1", "durable", DocumentChange, (b) => b.summary),
+  define("approval.asked/1", "durable", ApprovalAsked, (b) => `asked for ${count(b.approvals, "approval")}: ${b.summary}`),
+  define("approval.given/1", "durable", ApprovalGiven, (b) => `${b.verdict === "allow" ? "allowed" : "denied"} a proposal${b.reason === "" ? "" : `: ${b.reason}`}`),
+  define("policy.kept/1", "durable", PolicyKept, (b) => `${count(b.kept.length, "value")} stood before ${b.rule} and stays`),
   ...["mesh.created", "mesh.named", "invite.issued", "invite.withdrawn", "member.admitted", "member.named", "member.left", "member.revoked",
     "role.set", "log.attached", "log.succeeded", "epoch.rotated", "epoch.shared", "owners.threshold", "recovery.set", "recovery.used"
-  ].map((name) => define(`${name}/1`, "durable", SignedOperation, () => name.replace(".", " "))),
+  ].map((name) => define(`${name}/1`, "durable", SignedOperation, ({ operation }) => operationText(operation))),
   define("log.closed/1", "durable", Schema.Struct({
     log: Key, length: Count, expected: Count, why: Text(256)
   }), (b) => `closed log ${b.log.slice(0, 8)} for ever at ${b.length} of ${b.expected} blocks: ${b.why}`),
@@ -89,8 +145,28 @@ const types: ReadonlyArray<EventType> = [
     joined: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256),
     left: List(Schema.Struct({ device: Key, carrier: Text(32) }), 256)
   }), (b) => `peers: ${b.joined.length} came, ${b.left.length} went`),
+  define("service.opened/1", "batched", Schema.Struct({ service: Text(64), device: Key, count: Count }),
+    (b) => `${count(b.count, "connection")} to ${b.service} by ${b.device.slice(0, 8)}`),
+  define("service.refused/1", "batched", Schema.Struct({ service: Text(64), device: Key, count: Count, why: Text(256) }),
+    (b) => `refused ${count(b.count, "connection")} by ${b.device.slice(0, 8)}: ${b.why}`),
+  define("service.closed/1", "batched", Schema.Struct({
+    service: Text(64), device: Key, count: Count, bytesIn: Count, bytesOut: Count, seconds: Count, broken: Count, why: Text(256)
+  }), (b) => `${count(b.count, "connection")} to ${b.service} by ${b.device.slice(0, 8)} ended: ${b.bytesIn} bytes in, ${b.bytesOut} out, ${b.seconds} s${b.broken === 0 ? "" : `; ${b.broken} broken off: ${b.why}`}`),
   define("sync.exported/1", "durable", Schema.Struct({ blocks: Count, bytes: Count, logs: Count }), (b) => `exported ${count(b.blocks, "block")} of ${count(b.logs, "log")}`),
   define("sync.imported/1", "durable", Schema.Struct({ blocks: Count, logs: Count }), (b) => `imported ${count(b.blocks, "block")} of ${count(b.logs, "log")}`),
+  define("secret.set/1", "durable", SecretSet, (b) => `${b.fresh ? "set" : "sealed anew"} secret ${b.name}, version ${b.version}, for ${recipientsText(b.recipients)}`),
+  define("secret.shared/1", "durable", SecretShared, (b) => `gave the key of secret ${b.name} to ${count(b.boxes.length, "recipient")}`),
+  define("secret.reader/1", "durable", SecretReader, (b) => `has reader key ${b.generation} for secrets; earlier ones are destroyed`),
+  define("secret.held/1", "durable", SecretHeld, (b) => `holds the keys of ${count(b.items.length, "secret")}`),
+  define("secret.removed/1", "durable", SecretRemoved, (b) => `removed secret ${b.name}`),
+  define("secret.shredded/1", "durable", SecretShredded, (b) => `destroyed its keys of secret ${b.name}`),
+  define("secret.read/1", "durable", Schema.Struct({ name: SecretName, version: Count, times: Count }), (b) => `read secret ${b.name}${b.times > 1 ? ` ${b.times} times` : ""}`),
+  define("secret.denied/1", "durable", Schema.Struct({ name: SecretName, times: Count, why: Text(256) }),
+    (b) => `was denied secret ${b.name}${b.times > 1 ? ` ${b.times} times` : ""}: ${b.why}`),
+  define("federation.begun/1", "durable", FederationBegun, (b) => `federates as ${b.federation.slice(0, 8)}, sharing ${b.shares.length === 0 ? "nothing yet" : b.shares.join(", ")}`),
+  define("federation.ended/1", "durable", FederationEnded, (b) => `ended the federation ${b.federation.slice(0, 8)}${b.reason === "" ? "" : `: ${b.reason}`}`),
+  define("federation.shared/1", "durable", FederationShared, (b) => `${b.from.name} shares ${count(b.items.length, "change")} of ${b.kind}`),
+  define("federation.received/1", "durable", FederationReceived, (b) => `${count(b.items.length, "change")} of ${b.kind} from ${b.from.name}`),
   define("sync.paused/1", "durable", Empty, () => "paused sync"),
   define("sync.resumed/1", "durable", Empty, () => "resumed sync")
 ]

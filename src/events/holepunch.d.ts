@@ -44,7 +44,11 @@ declare module "hypercore" {
     update(options?: { readonly wait?: boolean }): Promise<boolean>
     replicate(stream: unknown, options?: unknown): unknown
     readonly peers: ReadonlyArray<{ readonly protomux: unknown; readonly channel: { close(): void }; sendSync(): void }>
-    readonly core: { readonly replicator: { attached(mux: unknown): boolean; detachFrom(mux: unknown): void } }
+    readonly core: {
+      readonly replicator: { attached(mux: unknown): boolean; detachFrom(mux: unknown): void }
+      /** Internal: where the core lies in the storage. */
+      readonly storage: { readonly core: { readonly corePointer: number; readonly dataPointer: number } }
+    }
     getManifest(options: { readonly raw: true }): Buffer | null
     proof(request: {
       readonly block?: { readonly index: number; readonly nodes: number }
@@ -73,6 +77,8 @@ declare module "corestore" {
       readonly rocks: { close(options: { readonly force: true }): Promise<void> }
       close(): Promise<void>
       hasCore(discoveryKey: Buffer): Promise<boolean>
+      /** Internal: removes all of a core; sessions must be closed. */
+      deleteCore(pointer: { readonly corePointer: number; readonly dataPointer: number }): Promise<void>
     }
     ready(): Promise<void>
     get(options: { readonly key?: Buffer; readonly manifest?: unknown; readonly allowFork: boolean; readonly createIfMissing?: boolean }): Hypercore

@@ -171,6 +171,18 @@ export class HypercoreStore {
     }
   }
 
+  /**
+   * Removes a copy of a log, to be fetched anew. Its sessions die with the store that is closed and opened for it: Corestore keeps a core in
+   * memory after its last session is closed, and would answer from there.
+   */
+  async drop(key: string): Promise<void> {
+    const core = await this.session(key)
+    const pointer = core.core.storage.core
+    await core.close()
+    await this.#store.storage.deleteCore(pointer)
+    await this.reopen()
+  }
+
   /** Closes and opens RocksDB, which forgets that the disk was full. */
   reopen(): Promise<void> {
     this.#reopening ??= (async () => {

@@ -18,6 +18,8 @@
  *   short: the next block's place is known to whoever has the rest.
  * - *The log is longer than the mark:* the power went between the two syncs. No peer and no caller heard of the excess; it stands.
  * - *The directory was copied:* the original may still be running. The copy starts a new log.
+ * - *No key to seal under* (a seeder, or a reader that was given none yet): nothing can be written that others could read, so units are
+ *   refused as `no-key` at once, and those that wait when a key is taken away are refused when their turn comes.
  * - *The append failed* (disk full): the units in the frame are refused with the reason. The block may have been written all the
  *   same without being published; the next append goes after it.
  */
@@ -25,7 +27,7 @@ import { Context, Effect, Layer, Result, Schema, Scope } from "effect"
 import type { Address } from "../codec/address.ts"
 import { receive, type Stamp, stampZero, tick } from "../codec/clock.ts"
 import type { Envelope } from "../codec/envelope.ts"
-import { encodeEvent, eventBytesMax, frameEventsMax, frameGatherBytesMax, frameHeader, frameKey, nonceBytes, openFrame, sealFrame } from "../codec/frame.ts"
+import { encodeEvent, eventBytesMax, frameEventsMax, fittingFrameKey, frameGatherBytesMax, frameHeader, nonceBytes, openFrame, sealFrame } from "../codec/frame.ts"
 import type { KeyPair } from "../codec/signature.ts"
 import type { Keyring } from "../vault/keyring.ts"
 import { eventTypes } from "./catalogue.ts"
@@ -52,7 +54,7 @@ export interface Appended {
 }
 
 export class JournalError extends Schema.TaggedError<JournalError>()("JournalError", {
-  reason: Schema.Literals(["full", "readonly", "failed", "busy", "closed", "too-large"]),
+  reason: Schema.Literals(["full", "readonly", "failed", "busy", "closed", "too-large", "no-key"]),
   detail: Schema.String
 }) {
   override get message() {
@@ -114,6 +116,8 @@ export class Journal extends Context.Service<Journal, {
   succeed(keyPair: KeyPair): Effect.Effect<void, LogStoreError>
   /** Appends the events of one command as a unit; answers when they are on disk and published. */
   append(drafts: ReadonlyArray<Draft>): Effect.Effect<Appended, JournalError>
+  /** False while this node holds no key to seal under: a seeder writes nothing. */
+  canAppend(): boolean
   /** Moves the clock past a stamp that came from elsewhere. */
   observe(stamp: Stamp): void
   treeHash(length: number): Promise<string>
@@ -183,10 +187,10 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
     const bytes = await own.get(block)
     const header = frameHeader(bytes)
     if (Result.isFailure(header)) return
-    const key = keyring().key(header.success.epoch)
-    if (key === undefined) return
     const at = { log: own.key, block }
-    const events = openFrame(bytes, at, frameKey(key, at, header.success.nonce))
+    const key = fittingFrameKey(bytes, header.success, at, keyring().keys(header.success.epoch))
+    if (key === undefined) return
+    const events = openFrame(bytes, at, key)
     if (Result.isSuccess(events)) for (const event of events.success) clock = event.at.ms > clock.ms ? event.at : clock
   }
 
@@ -238,11 +242,10 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
       if (await free() < reserve) {
         throw new DiskError({ operation: "write", reason: "full", detail: `less than ${Math.round(reserve / 1_048_576)} MiB are free` })
       }
-      const ring = keyring()
-      const key = ring.key(ring.current)
-      if (key === undefined) throw new Error(`the key of epoch ${ring.current} is not held`)
+      const current = keyring().current
+      if (current === undefined) throw noKey()
       const block = own.length()
-      const frame = sealFrame(encoded, { log: own.key, block }, ring.current, key, random(nonceBytes))
+      const frame = sealFrame(encoded, { log: own.key, block }, current.epoch, current.key, random(nonceBytes))
       space.written += frame.byteLength
       const head = await own.append(frame, (head) => marks.write(markOf(head, true)))
       if (head.length !== block + 1) throw new Error(`the log grew to ${head.length} while block ${block} was written`)
@@ -297,6 +300,7 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
 
   const refused = (drafts: ReadonlyArray<Draft>): JournalError | undefined => {
     if (state === "stopped") return new JournalError({ reason: "closed", detail: "the node is stopping" })
+    if (keyring().current === undefined) return noKey()
     if (queue.length >= queueUnitsMax) return new JournalError({ reason: "busy", detail: `${queueUnitsMax} commands wait for the log` })
     if (drafts.length === 0 || drafts.length > frameEventsMax) return new JournalError({ reason: "too-large", detail: `${drafts.length} events in one command` })
     return undefined
@@ -335,6 +339,7 @@ const make = (keyPair: KeyPair, keyring: () => Keyring): Effect.Effect<Journal["
       kick()
     }),
     append,
+    canAppend: () => keyring().current !== undefined,
     observe: (stamp) => {
       clock = receive(clock, stamp, now())
     },
@@ -372,6 +377,8 @@ const judge = async (own: OwnLog, mark: Mark | undefined, length: number, place:
 
 /** Zeros when the last block is missing here: its hash is known to peers only. */
 const hashAt = (own: OwnLog, length: number, at: number): Promise<string> => length >= at ? own.treeHash(at) : Promise.resolve("0".repeat(64))
+
+const noKey = () => new JournalError({ reason: "no-key", detail: "this node holds no key to write with: it is a seeder, or nobody has shared the key in force with it yet" })
 
 const journalError = (cause: unknown): JournalError => {
   if (cause instanceof JournalError) return cause

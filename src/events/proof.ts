@@ -13,7 +13,7 @@
 import { Effect, Result, Schema } from "effect"
 import { type Address } from "../codec/address.ts"
 import { shortKey, toHex } from "../codec/bytes.ts"
-import { frameHeader, frameKey } from "../codec/frame.ts"
+import { fittingFrameKey, frameHeader } from "../codec/frame.ts"
 import { asBuffer } from "../codec/hash.ts"
 import type { SignedHistory } from "../codec/history.ts"
 import type { Operation } from "../codec/operation.ts"
@@ -51,8 +51,8 @@ export interface ProofRequest {
   /** All operations of the mesh, parents before children; those that matter are chosen. */
   readonly operations: ReadonlyArray<Operation>
   readonly source: (log: string) => ProofSource | undefined
-  /** The key of a key epoch; undefined when this node does not have it. */
-  readonly epochKey: (epoch: number) => Uint8Array | undefined
+  /** The keys of a key epoch that this node holds. They stay here: the file has the key of each frame only. */
+  readonly epochKeys: (epoch: number) => ReadonlyArray<Uint8Array>
   /** Told after each frame: done and total. */
   readonly progress?: (done: number, total: number) => void
 }
@@ -86,12 +86,12 @@ export const buildProof: (request: ProofRequest) => Effect.Effect<Uint8Array, Pr
       const sealed = yield* attempt(log, () => source.block(block))
       const header = frameHeader(sealed)
       if (Result.isFailure(header)) return yield* fail("not-provable", `block ${block} of ${shortKey(log)}: ${header.failure.message}`)
-      const epochKey = request.epochKey(header.success.epoch)
-      if (epochKey === undefined) return yield* fail("no-key", `this node has no key of epoch ${header.success.epoch}`)
+      const key = fittingFrameKey(sealed, header.success, { log, block }, request.epochKeys(header.success.epoch))
+      if (key === undefined) return yield* fail("no-key", `this node does not hold the key of block ${block} of ${shortKey(log)}, which is of epoch ${header.success.epoch}`)
       const path = yield* attempt(log, () => source.path(block, head.length))
       bytes += sealed.byteLength
       if (bytes > proofBytesMax) return yield* fail("too-large", `a proof has ${proofBytesMax} bytes at most; export a shorter range`)
-      frames.push({ block, path, sealed, key: frameKey(epochKey, { log, block }, header.success.nonce), offsets: [...offsets].sort((a, b) => a - b) })
+      frames.push({ block, path, sealed, key, offsets: [...offsets].sort((a, b) => a - b) })
       request.progress?.(++done, total)
     }
     logs.push({ ...head, frames })

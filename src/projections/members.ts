@@ -6,9 +6,10 @@
  * found in its author's log, so the set that counts converges; until then a rebuild keeps the met ones, because no log holds them yet.
  */
 import { Result } from "effect"
-import { type Operation, openOperation } from "../codec/operation.ts"
+import { type Operation, openOperation, rankOf } from "../codec/operation.ts"
 import { foldMembership, type Membership, type MembershipFold } from "./membership.ts"
 import type { Address } from "../codec/address.ts"
+import type { Evidence, HeldLogEvidence } from "./tables/evidence.ts"
 import type { Names } from "./tables/names.ts"
 import { blob, type Database } from "./tables/database.ts"
 
@@ -33,13 +34,15 @@ export class Members {
   readonly #names: Names
   readonly #fold: MembershipFold
   readonly #listeners = new Set<() => void>()
-  #logs: { readonly of: Membership; readonly logs: ReadonlyArray<AttachedLog> } | undefined
+  readonly #evidence: Evidence | undefined
+  #logs: { readonly of: Membership; readonly version: number; readonly logs: ReadonlyArray<AttachedLog> } | undefined
 
-  constructor(mesh: string, { database, names }: { readonly database: Database; readonly names: Names }) {
+  constructor(mesh: string, { database, names, evidence }: { readonly database: Database; readonly names: Names; readonly evidence?: Evidence }) {
     this.mesh = mesh
     this.#database = database
     this.#names = names
     this.#fold = foldMembership(mesh)
+    this.#evidence = evidence
     for (const row of database.prepare("SELECT bytes FROM operations ORDER BY rowid").all()) {
       const opened = openOperation(blob(row["bytes"]))
       if (Result.isSuccess(opened)) this.#fold.offer(opened.success)
@@ -50,9 +53,21 @@ export class Members {
     return this.#fold.view()
   }
 
+  /** `revoked` is also who left. */
   standing(device: string): "member" | "revoked" | "unknown" {
     const member = this.view().members.get(device)
     return member === undefined ? "unknown" : member.standing === "member" ? "member" : "revoked"
+  }
+
+  /** Who revoked the device, by name, when by that one's clock, and why; undefined unless it stands revoked. */
+  revocationOf(device: string): { readonly by: string; readonly ms: number; readonly reason: string } | undefined {
+    const revoked = this.view().members.get(device)?.revoked
+    return revoked === undefined ? undefined : { by: this.nameOf(revoked.by), ms: revoked.ms, reason: revoked.reason }
+  }
+
+  /** Why an operation that is here does not count; undefined when it does. */
+  whyVoid(hash: string): string | undefined {
+    return this.#fold.whyVoid(hash)
   }
 
   /** Parents before children. */
@@ -60,13 +75,37 @@ export class Members {
     return this.#fold.operations()
   }
 
-  /** Every log of every device that ever belonged, with the length at which it was closed, if it was. */
+  /** Every log of every device that ever belonged, with what bounds it: closings, revocations, and evidence that nobody has decided about. */
   logs(): ReadonlyArray<AttachedLog> {
     const view = this.view()
-    if (this.#logs?.of !== view) {
-      this.#logs = { of: view, logs: [...view.members.values()].flatMap((member) => member.logs.map(({ log, closedAt, cutAt, docsTo }) => ({ log, device: member.device, closedAt, cutAt, docsTo }))) }
+    const version = this.#evidence?.version ?? 0
+    if (this.#logs?.of !== view || this.#logs.version !== version) {
+      const held = new Map(this.evidence().filter(({ decided }) => decided === undefined).map(({ accused, length }) => [accused, length - 1]))
+      this.#logs = {
+        of: view, version,
+        logs: [...view.members.values()].flatMap((member) => member.logs.map(({ log, closedAt, cutAt, docsTo }) => ({
+          log, device: member.device, closedAt, cutAt: least(cutAt, held.get(log)), docsTo: least(docsTo, held.get(log))
+        })))
+      }
     }
     return this.#logs.logs
+  }
+
+  /** Logs of which two signed histories were shown. What an admin or owner decides about another's log counts. */
+  evidence(): ReadonlyArray<HeldLogEvidence> {
+    const view = this.view()
+    return this.#evidence?.all(({ log, block }, accused) => {
+      const member = view.members.get(view.devices.get(log) ?? "")
+      if (member === undefined || rankOf(member.role) < rankOf("admin") || member.device === view.devices.get(accused)) return false
+      // By membership alone: were a decision bound by evidence about the log it stands in, it would depend on what came first.
+      const cut = member.logs.find((entry) => entry.log === log)?.cutAt
+      return cut === undefined || block < cut
+    }) ?? []
+  }
+
+  /** Changes with the evidence; a change of it can move cut-offs. */
+  evidenceVersion(): number {
+    return this.#evidence?.version ?? 0
   }
 
   /** Device that a log belongs to. */
@@ -106,3 +145,5 @@ export class Members {
     for (const listener of this.#listeners) listener()
   }
 }
+
+const least = (a: number | undefined, b: number | undefined): number | undefined => a === undefined ? b : b === undefined ? a : Math.min(a, b)

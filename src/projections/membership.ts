@@ -1,43 +1,92 @@
 /**
  * Membership: who belongs to a mesh and who may what, as a pure function of the set of signed operations. Design section 5.
  *
- * What this owns. The view that the rest of kOS reads. The graph of operations (codec/membership/graph.ts) and the rules by which
- * they count (codec/membership/rules.ts) lie a floor lower because kos-verify judges by the same ones. Nothing here holds keys,
- * reads a clock or checks a signature: `openOperation` has done that.
+ * **What this owns.** The view that the rest of kOS reads. The resolver lies a floor lower (codec/membership), because kos-verify judges by
+ * the same rules: the graph of operations (`graph.ts`), what counts by subject (`facts.ts`), the right to say something (`rules.ts`), one pass
+ * over all (`passes.ts`), which revocations are accepted (`acceptance.ts`), verdicts kept as operations come (`resolver.ts`), where logs
+ * end (`cuts.ts`). Nothing here holds keys, reads a clock or checks a signature: `openOperation` has done that.
  *
- * How one operation travels. A command or a peer brings signed bytes; `openOperation` checks them; `offer` puts the operation into
- * the graph when all its parents are there, else it waits (10,000 at most); on entering it is judged once; `view` folds those that
- * count. Operations that do not count stay in the graph, are passed on, and are shown with the reason.
+ * **How one operation travels.** A command or a peer brings signed bytes; `openOperation` checks them; `offer` puts the operation into the
+ * graph when all its parents are there, else it waits (10,000 at most). Most are judged alone on entering. A revocation, and what else bears
+ * on others, makes the verdicts stale; the next `view` or `whyVoid` makes them anew. So a verdict can change when something concurrent
+ * arrives. Operations that do not count stay in the graph, are passed on, and are shown with the reason.
  *
- * Invariants.
- * 1. An operation counts only if its author held the right in the operation's own past. So a verdict never changes, and is the
- *    same on every node whatever came first.
- * 2. The view is the same for the same set of operations, in any order, with any repetition.
- * 3. A device is one member and a log belongs to one device.
- * 4. No clock decides. An invite's expiry is checked by the owner who redeems it, with its own clock, and recorded by the fact
- *    that it admitted; a replica with a wrong clock comes to the same members.
+ * **Rights.** owner > admin > member > reader > seeder. Admins and owners issue and withdraw invites, admit, set roles, revoke, rotate and
+ * share keys and name others, each for ranks strictly below their own; an owner acts on owners too, but an owner's role is changed by
+ * itself only. Owners alone name the mesh, set the recovery key and say how many owners must agree. Everybody names itself, attaches and
+ * closes its own logs and leaves. An admin may lower its own role.
  *
- * Tricky cases and the answers chosen.
- * - Two concurrent roles for one device: the lower right wins.
- * - An invite is withdrawn and redeemed concurrently: the admission stands, for its author could not know. The same when two
- *   owners redeem the last use in two partitions; both devices are members.
- * - A node leaves and is given a role concurrently: it has left. It comes back by a new admission that knows of the leaving, with a
- *   new log: the old one stays as it was.
- * - One log claimed by two devices concurrently: the first by depth and hash keeps it, the other claim is shown as void.
- * - One name for two nodes: the first grant by depth and hash keeps it, the other is shown as `name-2`. Nodes that left give way.
- * - Two owners name the mesh concurrently: the last by depth and hash is its name, the same rule by which a later naming wins.
- * - The last owner cannot leave or step down. Two last owners who leave concurrently both leave: recovery is another matter.
- * - A log closed twice concurrently: the smaller length wins.
+ * **When an operation counts.** A pass judges all in the canonical order (depth, hash), in which causes come first. (1) Its author held the
+ * right in the operation's own past, judged over what counts of that past. (2) Strong removal: it is not by a device concurrently with an
+ * accepted revocation of that device that holds. Only a revocation of whoever revoked it is exempt. (3) Surplus: of the devices that one invite admits, those
+ * beyond its uses are out, counted in the canonical order whatever each admitter knew. What depends on something void is void by (1).
+ *
+ * **Which revocations are accepted.** None at first. Each round runs a pass with those accepted so far; candidates are the revocations that
+ * count in it. A candidate is threatened by another when an operation of its authority (the grants, entries and invites by which its author
+ * is what it is, those by which their authors gave them, and so on) is by the device that the other is about and concurrent with that
+ * other. All that nobody threatens are accepted; when all are threatened, the first by rank of the author, then by its first
+ * admission, then by order. Accepted stays accepted and counts, even when its ground is struck later. The last pass, with no new
+ * candidate, says what counts. A revocation of an owner *holds* (revokes, cuts, removes) once as many owners as must agree have such
+ * a revocation that counts; of anybody else at once.
+ *
+ * **Invariants.**
+ * 1. The view is the same for the same set of operations, in any order, with any repetition, whenever it was looked at in between.
+ * 2. A device is one member and a log belongs to one device.
+ * 3. No clock decides. An invite's expiry is checked by who redeems it, with its own clock, and recorded by the fact that it
+ *    admitted; a replica with a wrong clock comes to the same members.
+ * 4. The end of a log moves back only when something becomes known that is concurrent or later.
+ *
+ * **Tricky cases and the answers chosen.**
+ * - *Two concurrent roles for one device:* the lower right wins. The same for an admission, or a recovery, and a role.
+ * - *An invite is withdrawn and redeemed concurrently:* the admission stands, for its author could not know.
+ * - *One invite is redeemed in two partitions:* the first by order stays, everywhere; the other device, and what it did, is out.
+ * - *A node leaves and is given a role concurrently:* it has left. It comes back by a new admission that knows of the leaving, with a new log.
+ * - *Two revoke each other concurrently:* both are out, and nobody else: what either revoked besides is void. A third that revokes one of them decides it. When they were the last owners, the secret on paper is left.
+ * - *A revoked device writes operations with old parents:* concurrent with its revocation, so void, and what they admit too.
+ * - *A revoked device revokes its revoker with old parents:* counts, if it had the right and nobody else revoked it: nobody can tell it from the honest mutual case.
+ *   An owner cannot be revoked from below, and a threshold keeps one stolen owner from it.
+ * - *A circle of three, each resting on who the next one takes away:* the senior one is accepted, then what still counts.
+ * - *Revoked, and admitted again by somebody who did not know:* revoked. By somebody who knew: a member again, with a new log.
+ * - *Revocations of an owner that is admitted again between them:* not added up, if the later one knew of the re-admission; else they are:
+ *   a re-admission that one of those who agree did not know of cannot part them.
+ * - *The threshold is raised and an owner revoked concurrently:* each revocation asks for what its own author knew, and the last in order of
+ *   those that are needed decides. Raising takes one owner; lowering as many as must agree just then, all saying the same number;
+ *   gone through in order, so a raise that comes between undoes the votes. The number in force is never more than there are other owners.
+ * - *The last owner*, as far as the author knew, cannot leave or step down, and nobody else may revoke an owner. Two last owners who
+ *   leave concurrently both leave.
+ * - *A device that left is revoked:* allowed, so that what it wrote before can be cut.
+ * - *The recovery key is changed and used concurrently:* the use does not count, if the change counts in a mesh without any such contested
+ *   use: so it cannot undo what speaks against it. A thief who is an owner can therefore block the paper by a change that was not yet known,
+ *   and is revoked by another owner; a revocation that removes the change lets the use count again.
+ * - *A revoked device uses the secret on paper:* without knowing of the revocation void; knowing it, a member again, with a new log.
+ * - *Cut-offs of several revocations:* the smallest for each log. A log that the device had as far as the revoker knew, or attached
+ *   concurrently, and that is not listed is cut at 0. A log of a later re-admission is not touched. Logs of others in the list mean nothing.
+ * - *Writing is taken away by a role:* documents count up to the lengths in that grant (0 where none is listed); a further lowering does
+ *   not move them up. When writing is given back, all counts again. Who is admitted as reader writes no documents in any log,
+ *   but what an earlier membership wrote stays where its log had been closed or cut by then.
+ * - *One log claimed by two devices:* who proves to hold its key goes before who does not, whatever the order; else the first by order.
+ *   The other claim is shown as void.
+ * - *One name for two nodes:* the first grant by order keeps it, the other is shown as `name-2`. Nodes that left or were revoked give way.
+ * - *Two owners name the mesh concurrently:* the last by order is its name, the same rule by which a later naming wins.
+ * - *A log closed twice concurrently:* the smaller length wins.
+ * - *Hundreds of revocations tangled on purpose:* threats are weighed for 64 rounds, then all that is left is accepted at once.
+ *
+ * What causality cannot give: an owner that forges old parents is believed to have known no better, as far as its own rank reaches; so a
+ * raised threshold does not bind a revocation that pretends to be older.
  */
+import { type Entry, makeGraph } from "../codec/membership/graph.ts"
+import { makeResolver } from "../codec/membership/resolver.ts"
 import type { Operation, Role } from "../codec/operation.ts"
-import { shortKey } from "../codec/bytes.ts"
-import { byOrder, type Entry, makeGraph, type Vertex } from "../codec/membership/graph.ts"
-import { everything, makeRules, type Rules } from "../codec/membership/rules.ts"
+import { makeView } from "./membership-view.ts"
+
+export { kindOf } from "./membership-view.ts"
 
 export interface MemberLog {
   readonly log: string
   /** Hash of the operation that attached it. */
   readonly from: string
+  /** Its device proved to hold its key. */
+  readonly held?: true
   /** Its device closed it at this length. */
   readonly closedAt?: number
   /** Blocks from here on do not count: the log was closed, or its device revoked; the smallest such length. */
@@ -61,6 +110,8 @@ export interface Member {
   readonly granted: { readonly hash: string; readonly by: string; readonly ms: number }
   /** The revocation that holds, the first by depth and hash; only while `standing` is `revoked`. */
   readonly revoked?: { readonly hash: string; readonly by: string; readonly ms: number; readonly reason: string }
+  /** Owners that want this owner revoked, while they are fewer than must agree. */
+  readonly accused?: { readonly by: ReadonlyArray<string>; readonly needed: number }
   /** In the order in which they were attached. */
   readonly logs: ReadonlyArray<MemberLog>
 }
@@ -76,6 +127,8 @@ export interface InviteRecord {
   readonly by: string
   readonly issuedMs: number
   readonly admitted: ReadonlyArray<string>
+  /** Devices that were revoked by a revocation which the invite did not know of: it does not bring them back. */
+  readonly barred: ReadonlyArray<string>
 }
 
 /** A key of frames, as operations tell of it; the key itself is the keyring's. */
@@ -111,8 +164,10 @@ export interface Membership {
   readonly void: ReadonlyArray<VoidOperation>
   /** By depth and hash; the last valid one is the one to seal under. */
   readonly epochs: ReadonlyArray<EpochRecord>
-  /** Owners that must agree before an owner is revoked; 1 unless the mesh says more. */
+  /** Owners that must agree before an owner is revoked; 1 unless the mesh says more, and never more than there are besides that owner. */
   readonly threshold: number
+  /** What the mesh said, when it has too few owners for that many to agree. */
+  readonly thresholdSaid?: number
   /** Public key of the secret on paper, when the mesh has one. */
   readonly recovery: string | undefined
   /** Operations in the graph, those that do not count included. */
@@ -144,43 +199,23 @@ export interface MembershipFold {
 /** The members of a mesh folded from operations as they come. */
 export const foldMembership = (mesh: string): MembershipFold => {
   const graph = makeGraph(mesh)
-  const rules = makeRules()
-  const voids = new Map<string, string>()
+  const resolver = makeResolver()
+  const viewOf = makeView()
   let last: Membership | undefined
   return {
     offer: (operation) => {
       const entry = graph.enter(operation)
       if (entry._tag !== "Known" && entry._tag !== "Refused") last = undefined
       if (entry._tag !== "Entered") return entry
-      for (const vertex of entry.vertices) {
-        const why = rules.judge(vertex)
-        if (why !== undefined) voids.set(vertex.operation.hash, why)
-      }
+      for (const vertex of entry.vertices) resolver.enter(vertex)
       return { _tag: "Entered", entered: entry.vertices.map((vertex) => vertex.operation) }
     },
-    view: () => {
-      if (last !== undefined) return last
-      const naming = rules.meshNaming()?.operation.says
-      const contested = contestedClaims(rules)
-      const { members, devices } = membersOf(rules)
-      last = {
-        id: mesh,
-        name: naming?.kind === "mesh.created" || naming?.kind === "mesh.named" ? naming.name : "",
-        members, devices,
-        invites: invitesOf(rules),
-        epochs: [], threshold: 1, recovery: undefined,
-        void: [...graph.vertices].sort(byOrder).flatMap((vertex) => {
-          const why = voids.get(vertex.operation.hash) ?? contested.get(vertex.operation.hash)
-          return why === undefined ? [] : [{ hash: vertex.operation.hash, kind: kindOf(vertex.operation), author: vertex.operation.author, why }]
-        }),
-        operations: graph.vertices.length,
-        waiting: graph.waiting(),
-        heads: graph.heads()
-      }
-      return last
+    view: () => last ??= {
+      id: mesh, ...viewOf(resolver.order(), resolver.verdicts()),
+      operations: graph.vertices.length, waiting: graph.waiting(), heads: graph.heads()
     },
     operations: () => graph.vertices.map((vertex) => vertex.operation),
-    whyVoid: (hash) => voids.get(hash),
+    whyVoid: (hash) => resolver.verdicts().voids.get(hash),
     has: graph.has
   }
 }
@@ -192,10 +227,6 @@ export const resolveMembership = (mesh: string, operations: Iterable<Operation>)
   return fold.view()
 }
 
-/** The kind as it stands in the operation's bytes. */
-export const kindOf = (operation: Operation): string =>
-  operation.says.kind === "kept" ? operation.says.name : operation.says.kind
-
 /** The member that a person means: by name, or by eight or more hex digits that begin exactly one device key. */
 export const findMember = (membership: Membership, text: string): Member | undefined => {
   const wanted = text.toLowerCase()
@@ -204,91 +235,4 @@ export const findMember = (membership: Membership, text: string): Member | undef
   if (named !== undefined || !/^[0-9a-f]{8,64}$/.test(wanted)) return named
   const begun = all.filter((member) => member.device.startsWith(wanted))
   return begun.length === 1 ? begun[0] : undefined
-}
-
-const membersOf = (rules: Rules): { readonly members: Map<string, Member>; readonly devices: Map<string, string> } => {
-  const logs = new Map<string, Array<{ readonly order: Vertex; readonly log: MemberLog }>>()
-  const devices = new Map<string, string>()
-  for (const log of [...rules.logs()].sort()) {
-    const claim = rules.claimsOf(log, everything)[0]
-    if (claim === undefined) continue
-    devices.set(log, claim.device)
-    const closing = rules.closingOf(log, claim.device, everything)?.operation.says
-    const closed = closing?.kind === "log.succeeded" ? { closedAt: closing.length, successor: closing.successor } : {}
-    const entry = { order: claim.vertex, log: { log, from: claim.vertex.operation.hash, ...closed } }
-    const list = logs.get(claim.device)
-    if (list === undefined) logs.set(claim.device, [entry])
-    else list.push(entry)
-  }
-  const names = namesOf(rules)
-  const members = new Map<string, Member>()
-  for (const device of [...rules.devices()].sort()) {
-    const { standing, role } = rules.standingOf(device, everything)
-    const admission = rules.admissionOf(device)?.operation
-    if (standing === undefined || role === undefined || admission === undefined) continue
-    members.set(device, {
-      device, name: names.get(device) ?? shortKey(device), role, since: admission.hash, by: admission.author, ms: admission.ms, standing,
-      granted: { hash: admission.hash, by: admission.author, ms: admission.ms },
-      logs: (logs.get(device) ?? []).sort((a, b) => byOrder(a.order, b.order)).map((entry) => entry.log)
-    })
-  }
-  return { members, devices }
-}
-
-const namesOf = (rules: Rules): ReadonlyMap<string, string> => {
-  const wishes: Array<{ readonly device: string; readonly name: string; readonly order: Vertex; readonly left: boolean }> = []
-  for (const device of rules.devices()) {
-    const naming = rules.namingOf(device) ?? rules.admissionOf(device)
-    if (naming === undefined) continue
-    const says = naming.operation.says
-    const name = says.kind === "member.named" || says.kind === "member.admitted" ? says.name : shortKey(device)
-    wishes.push({ device, name, order: naming, left: rules.standingOf(device, everything).standing === "left" })
-  }
-  wishes.sort((a, b) => Number(a.left) - Number(b.left) || byOrder(a.order, b.order) || (a.device < b.device ? -1 : 1))
-  const names = new Map<string, string>()
-  const taken = new Set<string>()
-  const give = (device: string, name: string): boolean => {
-    if (taken.has(name.toLowerCase())) return false
-    taken.add(name.toLowerCase())
-    names.set(device, name)
-    return true
-  }
-  const seconds = wishes.filter(({ device, name }) => !give(device, name))
-  const tried = new Map<string, number>()
-  for (const { device, name } of seconds) {
-    const key = name.toLowerCase()
-    let suffix = tried.get(key) ?? 2
-    while (!give(device, `${name}-${suffix}`)) suffix++
-    tried.set(key, suffix + 1)
-  }
-  return names
-}
-
-const invitesOf = (rules: Rules): Map<string, InviteRecord> => {
-  const out = new Map<string, InviteRecord>()
-  for (const invite of [...rules.invites()].sort()) {
-    const issue = rules.issueOf(invite, everything)?.operation
-    if (issue?.says.kind !== "invite.issued") continue
-    const admitted = [...rules.admissionsBy(invite, everything)].sort(byOrder)
-      .flatMap(({ operation: { says } }) => says.kind === "member.admitted" ? [says.device] : [])
-    out.set(invite, {
-      invite, role: issue.says.role, expiresMs: issue.says.expiresMs, uses: issue.says.uses, used: admitted.length,
-      withdrawn: rules.isWithdrawn(invite, everything), by: issue.author, issuedMs: issue.ms, admitted
-    })
-  }
-  return out
-}
-
-const contestedClaims = (rules: Rules): ReadonlyMap<string, string> => {
-  const out = new Map<string, string>()
-  for (const log of rules.logs()) {
-    const [winner, ...others] = rules.claimsOf(log, everything)
-    for (const claim of others) {
-      if (claim.device === winner?.device) continue
-      const but = claim.vertex.operation.says.kind === "member.admitted" ? "the admission counts, but " : ""
-      out.set(claim.vertex.operation.hash,
-        `${but}the log ${shortKey(log)} was attached to another device concurrently; that claim is the first by order`)
-    }
-  }
-  return out
 }

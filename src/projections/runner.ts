@@ -16,16 +16,20 @@
  *   again after a pause.
  * - *A block that was held is gone* (power cut on a replica): the recorded length is corrected down, and it is fetched again.
  * - *A document stalls* (its changes end the worker): its changes are kept, it is shown as stalled, everything else goes on.
- * - *A log was closed and succeeded*: blocks from that length on are not this log's; they are quarantined.
- * - *Operations in a log name further logs*: these are woken after the tick.
+ * - *A log has a cut-off* (its device was revoked, may write no more, or closed it): placing.ts says what counts beyond it.
+ * - *A cut-off appears, moves or goes*: before the next tick, what stands on the old one is made good (rebuild.ts). A tick is folded with the cut-offs
+ *   that the tables stand for, whatever membership says meanwhile. Whoever waits for a fold waits for the rebuild too.
+ * - *A key comes late*: the same, for the blocks that were sealed.
+ * - *Operations in a log name further logs*: these are woken after the tick. What an operation is worth may change later: nothing here depends on it.
  */
-import { Effect, Result } from "effect"
+import { Effect } from "effect"
 import type { Stamp } from "../codec/clock.ts"
-import { documentTypes, operationTypes } from "../events/catalogue.ts"
-import type { IngestedEvent } from "../events/ingest.ts"
-import type { DocId, LoggedChange } from "./documents/types.ts"
+import type { DocId } from "./documents/types.ts"
 import type { DocumentWorker } from "./documents/pool.ts"
-import { parseDocId } from "./families/doc-id.ts"
+import { BlockFolder, type BlockFolderOptions } from "./fold-blocks.ts"
+import { judged } from "./placing.ts"
+import { Rebuild } from "./rebuild.ts"
+import type { Quarantined } from "./tables/quarantine.ts"
 import { type Taken, type Tick, TickReader, type TickReaderOptions } from "./tick-reader.ts"
 
 /** Pause before a failed tick is tried again, milliseconds. */
@@ -39,26 +43,33 @@ export interface FoldNotice {
   readonly operations: boolean
 }
 
-export interface RunnerOptions extends TickReaderOptions {
+export interface RunnerOptions extends TickReaderOptions, BlockFolderOptions {
   readonly worker: DocumentWorker["Service"]
   readonly observe: (stamp: Stamp) => void
-  /** For the local record of when something was quarantined; nothing that is folded depends on it. */
-  readonly now: () => number
 }
 
 export class Runner {
   readonly #options: RunnerOptions
   readonly #reader: TickReader
+  readonly #folder: BlockFolder
+  readonly #rebuild: Rebuild
+  readonly #unlisten: () => void
   readonly #waiters = new Map<string, Array<{ readonly length: number; readonly done: () => void }>>()
   readonly #listeners = new Set<(notice: FoldNotice) => void>()
   readonly #idleWaiters: Array<() => void> = []
+  readonly #steadyWaiters: Array<() => void> = []
   #running = false
   #stopped = false
   #fault: string | undefined
+  /** While everything is folded from the beginning. */
+  #again: Promise<void> | undefined
 
   constructor(options: RunnerOptions) {
     this.#options = options
     this.#reader = new TickReader(options)
+    this.#folder = new BlockFolder(options)
+    this.#rebuild = new Rebuild({ ...options, reader: this.#reader, keys: (epoch) => options.keyring().keys(epoch), observe: (blocks) => this.#observe(blocks) })
+    this.#unlisten = options.members.onChange(() => this.#look())
   }
 
   /** Looks at this log again, or at every log that is known. */
@@ -84,9 +95,9 @@ export class Runner {
     return () => this.#listeners.delete(listener)
   }
 
-  /** Resolves when the log is folded up to this length. */
+  /** Resolves when the log is folded up to this length and the tables agree with membership. */
   folded(log: string, length: number): Promise<void> {
-    if (this.#options.tables.cursors.folded(log) >= length) return Promise.resolve()
+    if (this.#options.tables.cursors.folded(log) >= length && !this.#rebuild.pending) return Promise.resolve()
     return new Promise((done) => {
       const list = this.#waiters.get(log)
       if (list === undefined) this.#waiters.set(log, [{ length, done }])
@@ -97,20 +108,50 @@ export class Runner {
 
   /** Resolves when nothing is left to fold. */
   idle(): Promise<void> {
-    if (!this.#running && !this.#reader.wanted) return Promise.resolve()
-    return new Promise((done) => this.#idleWaiters.push(done))
+    if (!this.#running && !this.#reader.wanted && !this.#rebuild.pending) return Promise.resolve()
+    return new Promise((done) => {
+      this.#idleWaiters.push(done)
+      if (!this.#running && !this.#stopped) void this.#run()
+    })
   }
 
-  /** Everything is folded from the beginning after `clear` has emptied the tables; no tick is under way meanwhile. */
+  /** Resolves when the tables agree with membership and hold what they did: no document stands on an old cut-off, or is half folded again. At once, nearly always. */
+  async steady(): Promise<void> {
+    await this.#again
+    if (!this.#rebuild.pending || this.#stopped) return
+    return new Promise((done) => {
+      this.#steadyWaiters.push(done)
+      this.#look()
+    })
+  }
+
+  /** Keys of these epochs came: what was sealed under them is folded. No work when nothing was. */
+  keysChanged(epochs: Iterable<number>): void {
+    if (this.#rebuild.keysCame(epochs)) this.#look()
+  }
+
+  /** Everything is folded from the beginning after `clear` has emptied the tables; no tick is under way meanwhile. Resolves when it is done. */
   async again(clear: () => void): Promise<void> {
-    await this.idle()
-    this.#reader.reset()
-    clear()
-    this.wake()
+    const work = async (): Promise<void> => {
+      await this.idle()
+      this.#reader.reset()
+      this.#rebuild.forget()
+      clear()
+      this.wake()
+      await this.idle()
+    }
+    const done = work()
+    this.#again = done.catch(() => undefined)
+    try {
+      await done
+    } finally {
+      this.#again = undefined
+    }
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#unlisten()
     this.#reader.rest()
     while (this.#running) await new Promise((resolve) => setTimeout(resolve, 5))
     await this.#reader.close()
@@ -121,11 +162,26 @@ export class Runner {
     return this.#reader.close()
   }
 
+  /** Begins when there is something to make good. */
+  #look(): void {
+    if (!this.#stopped && !this.#running && this.#rebuild.pending) void this.#run()
+  }
+
   async #run(): Promise<void> {
     this.#running = true
     try {
-      let tick = await this.#next()
-      while (tick !== undefined && !this.#stopped) {
+      let tick: Tick | undefined
+      while (!this.#stopped) {
+        if (await this.#makeGood()) {
+          // Cursors may stand elsewhere now: what was read ahead is read again.
+          this.#reader.reset()
+          tick = undefined
+        }
+        tick ??= await this.#next()
+        if (tick === undefined) {
+          if (this.#rebuild.pending && !this.#stopped) continue
+          break
+        }
         // The next tick is read and opened here while the worker is busy with this one.
         const folding = this.#fold(tick)
         folding.catch(() => undefined)
@@ -133,20 +189,37 @@ export class Runner {
         try {
           await folding
           this.#fault = undefined
-          tick = following ?? await this.#next()
+          tick = following
         } catch (cause) {
           // The tick after it was taken as well; neither is folded now, so both are taken again.
           this.#reader.reset()
           await this.#heldUp(cause)
-          tick = await this.#next()
+          tick = undefined
         }
       }
     } finally {
       this.#running = false
       // A wake that came between the last look and here would be lost otherwise.
-      if (this.#reader.wanted && !this.#stopped) void this.#run()
-      else for (const done of this.#idleWaiters.splice(0)) done()
+      if (!this.#stopped && (this.#reader.wanted || this.#rebuild.pending)) void this.#run()
+      else for (const done of [...this.#idleWaiters.splice(0), ...this.#steadyWaiters.splice(0)]) done()
     }
+  }
+
+  /** Brings the tables to agree with membership, portion by portion; what keeps it from that is waited out. True when there was anything to do. */
+  async #makeGood(): Promise<boolean> {
+    let worked = false
+    while (!this.#stopped && this.#rebuild.pending) {
+      worked = true
+      try {
+        this.#rebuild.note()
+        for (let notice = await this.#rebuild.step(); notice !== undefined && !this.#stopped; notice = await this.#rebuild.step()) this.#tell(notice)
+        this.#fault = undefined
+      } catch (cause) {
+        await this.#heldUp(cause)
+      }
+    }
+    if (worked) this.#answer()
+    return worked
   }
 
   /** The next tick; what keeps it from being taken is waited out. */
@@ -170,113 +243,86 @@ export class Runner {
   }
 
   async #fold(tick: Tick): Promise<void> {
-    const { tables, members, worker } = this.#options
-    const changes = new Map<DocId, Array<LoggedChange>>()
-    const faults: Array<{ readonly log: string; readonly block: number; readonly offset: number | undefined; readonly device: string; readonly why: string }> = []
-    const closed = new Map(members.logs().map(({ log, closedAt }) => [log, closedAt]))
-    const blocks = tick.blocks.map((taken): Taken => {
-      const limit = closed.get(taken.log)
-      return limit === undefined || taken.block < limit ? taken : { ...taken, events: [], why: `the log was closed at ${limit} blocks` }
-    })
-    for (const { log, device, block, events, why } of blocks) {
-      if (why !== undefined) faults.push({ log, block, offset: undefined, device, why })
-      events.forEach((event, offset) => {
-        if (event._tag === "Quarantined") faults.push({ log, block, offset, device, why: event.why })
-        if (event._tag !== "Known" || !documentTypes.has(event.envelope.type)) return
-        const fault = documentFault(event.envelope.type, event.envelope.subject)
-        if (fault !== undefined) return void faults.push({ log, block, offset, device, why: fault })
-        const change: LoggedChange = { log, block, offset, ms: event.envelope.at.ms, change: changeOf(event.body) }
-        const list = changes.get(event.envelope.subject)
-        if (list === undefined) changes.set(event.envelope.subject, [change])
-        else list.push(change)
-      })
-    }
+    const { tables, members, worker, notice, now } = this.#options
+    const sorted = this.#folder.sort(tick.blocks)
+    const { changes, reasons } = sorted
     const batch = [...changes].map(([doc, list]) => ({ doc, changes: list }))
     const answers = batch.length === 0 ? [] : await Effect.runPromise(worker.apply(batch, (doc) => tables.documents.load(doc)))
-    let first = 0
-    let last = 0
-    let operations = 0
-    for (const answer of answers) {
-      if ("stalled" in answer) continue
-      const list = changes.get(answer.doc) ?? []
-      answer.verdicts.forEach((verdict, i) => {
-        const change = list[i]
-        if (verdict._tag !== "Refused" || change === undefined) return
-        faults.push({ log: change.log, block: change.block, offset: change.offset, device: this.#reader.device(change.log) ?? "", why: verdict.why })
-      })
-    }
-    const late = answers.flatMap((answer) => "stalled" in answer ? [] : answer.released).flatMap(({ log, block, offset, verdict }) =>
-      verdict._tag === "Refused" ? [{ log, block, offset, device: this.#reader.device(log) ?? "", why: verdict.why }] : [])
-    const wrong = new Set(faults.map((fault) => `${fault.log}/${fault.block}.${fault.offset ?? -1}`))
+    const verdicts = new Map(answers.flatMap((answer) => (changes.get(answer.doc) ?? []).map((change, i) =>
+      [change, judged(change, "stalled" in answer ? undefined : answer.verdicts[i], reasons)] as const)))
+    const late = answers.flatMap((answer) => "stalled" in answer ? [] : answer.released)
+    const evidence = members.evidenceVersion()
+    let written
     try {
-      tables.transaction(() => {
-        const rows = blocks.flatMap(({ log, block, events, device }) => events.map((event, offset) => ({
-          log, block, offset, type: event.envelope.type, ms: event.envelope.at.ms, count: event.envelope.at.count, actor: event.envelope.actor,
-          subject: event.envelope.subject, status: statusOf(event, wrong.has(`${log}/${block}.${offset}`)),
-          // Of earlier logs of this node too: a rebuild must know what was answered before a log was succeeded.
-          ...(device === this.#options.ownDevice && event.envelope.command !== "" ? { command: event.envelope.command } : {})
-        })))
-        const arrivals = tables.events.add(rows)
-        first = arrivals[0] ?? 0
-        last = arrivals.at(-1) ?? 0
-        for (const { log, block, device, events } of blocks) {
-          events.forEach((event, offset) => {
-            if (event._tag !== "Known") return
-            if (operationTypes.has(event.envelope.type)) {
-              const taken = members.take(operationOf(event.body), "log", { log, block, offset })
-              if (Result.isFailure(taken)) {
-                faults.push({ log, block, offset, device, why: taken.failure })
-                tables.events.setStatus({ log, block, offset }, "quarantined")
-              } else operations++
-            }
-            tables.folds.get(event.envelope.type)?.({ log, block, offset, device, envelope: event.envelope, body: event.body })
-          })
-        }
+      written = tables.transaction(() => {
+        const done = this.#folder.write(sorted, (change) => verdicts.get(change))
         for (const answer of answers) {
-          const list = changes.get(answer.doc) ?? []
-          const kept = "stalled" in answer ? list : list.filter((_, i) => answer.verdicts[i]?._tag !== "Refused")
-          tables.documents.append(answer.doc, kept)
-          if ("stalled" in answer) {
-            tables.documents.stall(answer.doc, answer.stalled)
-            continue
-          }
-          tables.documents.putState(answer.doc, answer.state)
+          // Refused ones too: what builds on them is refused after a reload as well.
+          tables.documents.append(answer.doc, changes.get(answer.doc) ?? [])
+          if ("stalled" in answer) tables.documents.stall(answer.doc, answer.stalled)
+          else tables.documents.putState(answer.doc, answer.state)
         }
-        const ms = this.#options.now()
-        for (const fault of [...faults, ...late]) tables.quarantine.add({ ...fault, ms })
-        for (const place of late) tables.events.setStatus(place, "quarantined")
+        const ms = now()
+        for (const { log, block, offset, verdict } of late) {
+          const cut = tables.cutoffs.of(log).docsTo
+          if (verdict._tag !== "Refused" && block < cut) continue
+          const { status, why } = judged({ log, block, offset, ms, change: nothing, cut }, verdict, reasons)
+          tables.events.setStatus({ log, block, offset }, status)
+          if (why === undefined) tables.quarantine.release(log, block, offset)
+          else tables.quarantine.add({ log, block, offset, device: this.#reader.device(log) ?? "", why, ms })
+        }
         for (const [log, length] of tick.cursors) tables.cursors.advance(log, length)
+        return done
       })
     } catch (cause) {
       for (const { doc } of batch) await Effect.runPromise(worker.discard(doc))
       throw cause
     }
-    for (const answer of answers) if ("stalled" in answer) this.#options.notice("warn", `document ${answer.doc} stalls: ${answer.stalled}`)
-    for (const fault of faults) this.#options.notice("warn", `quarantined ${fault.log.slice(0, 8)}/${fault.block}${fault.offset === undefined ? "" : `.${fault.offset}`}: ${fault.why}`, { device: fault.device })
-    this.#observe(tick)
-    if (operations > 0) {
+    for (const answer of answers) if ("stalled" in answer) notice("warn", `document ${answer.doc} stalls: ${answer.stalled}`)
+    this.#warn(written.faults)
+    this.#observe(tick.blocks)
+    if (written.operations > 0 || members.evidenceVersion() !== evidence) {
       members.changed()
       this.#reader.lookAtAll()
     }
-    this.#answer(tick.cursors)
-    const notice: FoldNotice = { first, last, documents: [...changes.keys()], operations: operations > 0 }
+    this.#answer()
+    this.#tell({ first: written.first, last: written.last, documents: [...changes.keys()], operations: written.operations > 0 })
+  }
+
+  /** One line for each log and reason: a device that writes on beyond its cut-off must not fill the records of others. */
+  #warn(faults: ReadonlyArray<Quarantined>): void {
+    const groups = new Map<string, { readonly first: Quarantined; count: number }>()
+    for (const fault of faults) {
+      const group = groups.get(`${fault.log} ${fault.why}`)
+      if (group === undefined) groups.set(`${fault.log} ${fault.why}`, { first: fault, count: 1 })
+      else group.count++
+    }
+    for (const { first: { log, block, offset, why, device }, count } of groups.values()) {
+      const place = `${log.slice(0, 8)}/${block}${offset === undefined ? "" : `.${offset}`}`
+      this.#options.notice("warn", `quarantined ${place}${count === 1 ? "" : ` and ${count - 1} more`}: ${why}`, { device })
+    }
+  }
+
+  #tell(notice: FoldNotice): void {
     for (const listener of this.#listeners) listener(notice)
   }
 
-  #observe(tick: Tick): void {
+  #observe(blocks: ReadonlyArray<Taken>): void {
     const own = this.#options.ownLog().log
     let newest: Stamp | undefined
-    for (const { log, events } of tick.blocks) {
+    for (const { log, events } of blocks) {
       if (log === own) continue
       for (const { envelope: { at } } of events) if (newest === undefined || at.ms > newest.ms || (at.ms === newest.ms && at.count > newest.count)) newest = at
     }
     if (newest !== undefined) this.#options.observe(newest)
   }
 
-  #answer(cursors: ReadonlyMap<string, number>): void {
-    for (const [log, length] of cursors) {
-      const waiting = this.#waiters.get(log)
-      if (waiting === undefined) continue
+  /** Those who wait are told how far it is; not before the tables agree with membership. */
+  #answer(): void {
+    if (this.#rebuild.pending) return
+    for (const done of this.#steadyWaiters.splice(0)) done()
+    for (const [log, waiting] of this.#waiters) {
+      const length = this.#options.tables.cursors.folded(log)
       const left = waiting.filter((waiter) => waiter.length > length)
       if (left.length === 0) this.#waiters.delete(log)
       else this.#waiters.set(log, left)
@@ -285,18 +331,4 @@ export class Runner {
   }
 }
 
-const statusOf = (event: IngestedEvent, wrong: boolean): "known" | "unknown" | "quarantined" =>
-  wrong || event._tag === "Quarantined" ? "quarantined" : event._tag === "Unknown" ? "unknown" : "known"
-
-/** The subject must be a document of the family that the event's type speaks of. */
-const documentFault = (type: string, subject: string): string | undefined => {
-  const parsed = parseDocId(subject)
-  if ("why" in parsed) return parsed.why
-  return type.startsWith(`${parsed.value.family}.`) ? undefined : `${type} cannot change ${subject}`
-}
-
-const changeOf = (body: unknown): Uint8Array =>
-  typeof body === "object" && body !== null && "change" in body && body.change instanceof Uint8Array ? body.change : new Uint8Array(0)
-
-const operationOf = (body: unknown): Uint8Array =>
-  typeof body === "object" && body !== null && "operation" in body && body.operation instanceof Uint8Array ? body.operation : new Uint8Array(0)
+const nothing = new Uint8Array(0)

@@ -4,7 +4,11 @@
  * It owns which logs may have grown, where the next tick begins in each, and the few reading sessions that are kept open. `take` may run while
  * the tick before is still being folded: it begins where that one ends, not where the cursors stand. When a tick was not folded after all,
  * `reset` lets everything beyond the cursors be taken again.
+ *
+ * A frame may be sealed under a key that an operation before it brings. So when a block cannot be opened and operations were taken that are
+ * not folded yet, its log waits until they are; what is sealed after that is sealed.
  */
+import { operationTypes } from "../events/catalogue.ts"
 import { ingestBlock, type IngestedEvent } from "../events/ingest.ts"
 import type { HeldLog } from "../events/log-store.ts"
 import type { Keyring } from "../vault/keyring.ts"
@@ -42,11 +46,24 @@ export interface Taken {
   readonly events: ReadonlyArray<IngestedEvent>
   /** Set when the block as a whole is not folded. */
   readonly why: string | undefined
+  /** The epoch whose key would open the block, when it is not held here. */
+  readonly sealed: number | undefined
 }
 
 export interface Tick {
   readonly blocks: ReadonlyArray<Taken>
   readonly cursors: ReadonlyMap<string, number>
+}
+
+/** A block that was folded is not on this disk any more. */
+export class BlockLost extends Error {
+  readonly log: string
+  readonly block: number
+  constructor(log: string, block: number) {
+    super(`block ${block} of log ${log.slice(0, 8)} was folded and is not held any more`)
+    this.log = log
+    this.block = block
+  }
 }
 
 export class TickReader {
@@ -55,6 +72,8 @@ export class TickReader {
   readonly #open = new Map<string, HeldLog & { close(): Promise<void> }>()
   /** Where the next tick begins, ahead of the cursors while a tick is being folded. */
   readonly #taken = new Map<string, number>()
+  /** Blocks with operations that were taken and may not be folded yet. */
+  #operations: Array<{ readonly log: string; readonly block: number }> = []
 
   constructor(options: TickReaderOptions) {
     this.#options = options
@@ -84,6 +103,14 @@ export class TickReader {
   /** What was taken beyond the cursors is taken again. */
   reset(): void {
     this.#taken.clear()
+    this.#operations = []
+  }
+
+  /** This log is begun from its first block when it is known again. */
+  forget(log: string): void {
+    this.#taken.delete(log)
+    this.#pending.delete(log)
+    this.#operations = this.#operations.filter((operation) => operation.log !== log)
   }
 
   /** Nothing is looked at any more until somebody says so. */
@@ -129,7 +156,26 @@ export class TickReader {
     }
   }
 
+  /** Blocks of a log that were folded before, ascending; throws BlockLost when one is not held. */
+  async again(log: string, blocks: ReadonlyArray<number>): Promise<ReadonlyArray<Taken>> {
+    const device = this.device(log) ?? ""
+    const held = await this.#reader(log)
+    const found: Array<Taken> = []
+    for (let at = 0; at < blocks.length; at += windowBlocksMax) {
+      const window = blocks.slice(at, at + windowBlocksMax)
+      const read = await Promise.all(window.map((block) => held.get(block).catch(() => undefined)))
+      window.forEach((block, i) => {
+        const bytes = read[i]
+        if (bytes === undefined) throw new BlockLost(log, block)
+        found.push(this.#ingest(log, device, block, bytes))
+      })
+    }
+    return found
+  }
+
   async #gather(): Promise<Tick | undefined> {
+    this.#operations = this.#operations.filter(({ log, block }) => this.#options.tables.cursors.folded(log) <= block)
+    const halted = new Set<string>()
     const blocks: Array<Taken> = []
     const cursors = new Map<string, number>()
     let events = 0
@@ -145,10 +191,15 @@ export class TickReader {
         const from = this.#from(log)
         const share = Math.max(windowBlocksMin, Math.ceil(count * Math.min(1, tickBlocksMax / left) / rounds))
         const to = Math.min(this.#length(log), from + share, from + windowBlocksMax)
-        if (from >= to || !this.#pending.has(log)) continue
+        if (from >= to || !this.#pending.has(log) || halted.has(log)) continue
         const read = await this.#read(log, from, to)
         for (const { block, bytes } of read) {
           const taken = this.#ingest(log, device, block, bytes)
+          if (taken.sealed !== undefined && this.#operations.length > 0) {
+            halted.add(log)
+            break
+          }
+          if (taken.events.some(({ envelope }) => operationTypes.has(envelope.type))) this.#operations.push({ log, block })
           blocks.push(taken)
           events += taken.events.length
           bytesTaken += bytes.byteLength
@@ -211,8 +262,8 @@ export class TickReader {
 
   #ingest(log: string, device: string, block: number, bytes: Uint8Array): Taken {
     const ingested = ingestBlock(bytes, { log, block }, this.#options.keyring())
-    if (ingested._tag === "Opened") return { log, device, block, epoch: ingested.epoch, events: ingested.events, why: undefined }
-    const why = ingested._tag === "Sealed" ? `the key of epoch ${ingested.epoch} is not held here` : ingested.why
-    return { log, device, block, epoch: 0, events: [], why }
+    if (ingested._tag === "Opened") return { log, device, block, epoch: ingested.epoch, events: ingested.events, why: undefined, sealed: undefined }
+    return ingested._tag === "Sealed" ? { log, device, block, epoch: ingested.epoch, events: [], why: undefined, sealed: ingested.epoch }
+      : { log, device, block, epoch: 0, events: [], why: ingested.why, sealed: undefined }
   }
 }

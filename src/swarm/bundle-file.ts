@@ -1,31 +1,38 @@
 /**
  * The file that carries logs on a stick: a clear header, then sealed records, each with its number in the nonce, and an end record with a hash of
- * everything before it. Whoever has not the mesh key learns the size and nothing else; a record that was changed, moved, left out or
- * added is noticed at its address, before it is looked at.
+ * everything before it, signed by the device that wrote the file. Whoever has not the mesh key learns the size and nothing else; a record
+ * that was changed, moved, left out or added is noticed at its address, before it is looked at.
  *
  *   header  "KOSBUNDL" version(1) salt(16) mesh(32: hash of mesh id and salt)
  *   record  length(4, big-endian) ciphertext of type(1) payload
+ *   end     records before it, hash(32), device(32), how long its own logs were, signature(64)
  */
 import { createHash } from "node:crypto"
 import { open, rename, rm, type FileHandle } from "node:fs/promises"
 import { Schema } from "effect"
 import sodium from "sodium-native"
-import { equalBytes, utf8 } from "../codec/bytes.ts"
+import { equalBytes, fromHex, toHex, utf8 } from "../codec/bytes.ts"
 import { asBuffer, deriveKey, hashParts } from "../codec/hash.ts"
-import { randomBytes } from "../codec/signature.ts"
+import { type KeyPair, randomBytes, sign, verify } from "../codec/signature.ts"
 import { Reader, Writer } from "./wire.ts"
 
 export const recordBytesMax = 2_097_152
 export const recordTypes = { operations: 1, log: 2, blocks: 3, end: 4 } as const
 
 const magic = utf8("KOSBUNDL")
-const version = 1
+const version = 2
+/** Own logs that the exporter tells of, the newest. */
+const exporterLogsMax = 64
+const lengthMax = 2 ** 40
 const headerBytes = 57
 const tagBytes = 16
 
-export const BundleReason = Schema.Literals(["notABundle", "version", "foreign", "truncated", "damaged", "oversize", "unreadable"])
+export const BundleReason = Schema.Literals(["notABundle", "version", "foreign", "truncated", "damaged", "oversize", "unreadable", "stranger", "revoked"])
 
-/** Why a bundle was refused, and at which byte of the file. Nothing of it was applied. */
+/**
+ * Why a bundle was refused, and at which byte of the file. Nothing of it was applied; of one whose exporter is no member in good standing
+ * (`stranger`, `revoked`) its membership operations were, and no block.
+ */
 export class BundleRefused extends Schema.TaggedError<BundleRefused>()("BundleRefused", {
   reason: BundleReason,
   at: Schema.Natural,
@@ -41,6 +48,12 @@ export interface BundleMesh {
   readonly key: Uint8Array
 }
 
+/** Who wrote the file, and how long its own logs were then. */
+export interface Exporter {
+  readonly device: string
+  readonly logs: ReadonlyArray<{ readonly log: string; readonly length: number }>
+}
+
 export interface BundleRecord {
   readonly type: number
   readonly at: number
@@ -49,8 +62,8 @@ export interface BundleRecord {
 
 export interface BundleWriter {
   readonly write: (type: number, payload: Uint8Array) => Promise<void>
-  /** Writes the end record, syncs and gives the file its name; returns its size in bytes. */
-  readonly finish: () => Promise<number>
+  /** Writes and signs the end record, syncs and gives the file its name; returns its size in bytes. */
+  readonly finish: (logs: Exporter["logs"], keyPair: KeyPair) => Promise<number>
   readonly abandon: () => Promise<void>
 }
 
@@ -80,8 +93,9 @@ export const createBundle = async (path: string, mesh: BundleMesh): Promise<Bund
   await put(header)
   return {
     write,
-    finish: async () => {
-      await write(recordTypes.end, new Writer().uint(count).fixed(hash.copy().digest()).take())
+    finish: async (logs, keyPair) => {
+      const told = encodeExporter(hash.copy().digest(), count, { device: toHex(keyPair.publicKey), logs: logs.slice(-exporterLogsMax) })
+      await write(recordTypes.end, Buffer.concat([told, sign(hashParts("kos/bundle-exporter/1", told), keyPair)]))
       await file.sync()
       await file.close()
       await rename(part, path)
@@ -94,7 +108,10 @@ export const createBundle = async (path: string, mesh: BundleMesh): Promise<Bund
   }
 }
 
-/** The records in order, each one authenticated; ends after the end record or fails with `BundleRefused`. One record is in memory at a time. */
+/**
+ * The records in order, each one authenticated, the end record last, once its hash and signature were checked; or fails with
+ * `BundleRefused`. One record is in memory at a time.
+ */
 export async function* readBundle(path: string, mesh: BundleMesh, fileBytesMax: number): AsyncGenerator<BundleRecord, void> {
   let file: FileHandle
   try {
@@ -122,9 +139,10 @@ export async function* readBundle(path: string, mesh: BundleMesh, fileBytesMax: 
       const type = plain?.[0]
       if (plain === undefined || type === undefined) throw refuse("damaged", at, `record ${count} was changed`)
       if (type === recordTypes.end) {
-        const reader = new Reader("the end record", plain.subarray(1))
-        if (reader.uint() !== count || !equalBytes(reader.fixed(32), hash.digest())) throw refuse("damaged", at, "the hash of the whole file is wrong")
+        const exporter = readExporter(plain.subarray(1), count, hash.digest())
+        if (typeof exporter === "string") throw refuse("damaged", at, exporter)
         if (at + 4 + sealedBytes !== size) throw refuse("damaged", at + 4 + sealedBytes, "something follows its end")
+        yield { type, at, payload: plain.subarray(1) }
         return
       }
       hash.update(length).update(sealed)
@@ -133,6 +151,34 @@ export async function* readBundle(path: string, mesh: BundleMesh, fileBytesMax: 
     }
   } finally {
     await file.close()
+  }
+}
+
+/** Of an end record that `readBundle` has given. */
+export const exporterOf = (payload: Uint8Array): Exporter => {
+  const reader = new Reader("the end record", payload)
+  reader.uint()
+  reader.fixed(32)
+  const device = reader.hex(32)
+  return { device, logs: Array.from({ length: reader.uint(exporterLogsMax) }, () => ({ log: reader.hex(32), length: reader.uint(lengthMax) })) }
+}
+
+const encodeExporter = (hash: Uint8Array, count: number, { device, logs }: Exporter): Buffer => {
+  const writer = new Writer().uint(count).fixed(hash).hex(device).uint(logs.length)
+  for (const { log, length } of logs) writer.hex(log).uint(length)
+  return writer.take()
+}
+
+const readExporter = (payload: Uint8Array, count: number, hash: Uint8Array): Exporter | string => {
+  try {
+    const reader = new Reader("the end record", payload)
+    if (reader.uint() !== count || !equalBytes(reader.fixed(32), hash)) return "the hash of the whole file is wrong"
+    const exporter = exporterOf(payload)
+    const told = payload.subarray(0, -64)
+    if (encodeExporter(hash, count, exporter).byteLength !== told.byteLength) return "its end record is malformed"
+    return verify(hashParts("kos/bundle-exporter/1", told), payload.subarray(-64), fromHex(exporter.device)) ? exporter : "the signature of who exported it is wrong"
+  } catch (fault) {
+    return fault instanceof Error ? fault.message : String(fault)
   }
 }
 

@@ -12,6 +12,8 @@ export interface LogRange {
   readonly log: string
   readonly from: number
   readonly to: number
+  /** Blocks end here: before `to` when the log was cut off, as nobody takes what lies far beyond. */
+  readonly until: number
   readonly fork: number
   readonly manifest: Uint8Array
   readonly roots: ReadonlyArray<TreeNode>
@@ -40,7 +42,7 @@ export const decodeOperations = (payload: Uint8Array, bytesMax: number): Readonl
 }
 
 export const encodeRange = (range: LogRange): Uint8Array => {
-  const writer = new Writer().hex(range.log).uint(range.from).uint(range.to).uint(range.fork).bytes(range.manifest).bytes(range.signature)
+  const writer = new Writer().hex(range.log).uint(range.from).uint(range.to).uint(range.until).uint(range.fork).bytes(range.manifest).bytes(range.signature)
   for (const list of [range.roots, range.nodes]) {
     writer.uint(list.length)
     for (const node of list) writer.uint(node.index).uint(node.size).fixed(node.hash)
@@ -54,6 +56,8 @@ export const decodeRange = (payload: Uint8Array): LogRange => {
   const from = reader.uint(lengthMax)
   const to = reader.uint(lengthMax)
   if (to <= from) throw reader.fault(`blocks ${from} to ${to}`)
+  const until = reader.uint(to)
+  if (until <= from) throw reader.fault(`blocks ${from} to ${until}`)
   const fork = reader.uint(2 ** 32)
   const manifest = reader.bytes(4_096)
   const signature = reader.bytes(2_048)
@@ -63,7 +67,7 @@ export const decodeRange = (payload: Uint8Array): LogRange => {
   const roots = list()
   const nodes = list()
   reader.end()
-  return { log, from, to, fork, manifest, roots, nodes, signature }
+  return { log, from, to, until, fork, manifest, roots, nodes, signature }
 }
 
 export const encodeBlock = (writer: Writer, block: BundleBlock): void => {
@@ -71,12 +75,12 @@ export const encodeBlock = (writer: Writer, block: BundleBlock): void => {
   for (const node of block.nodes) writer.uint(node.size).fixed(node.hash)
 }
 
-/** The blocks of one record; `first` is the number of the first one, `to` the length that the range proves. */
-export const decodeBlocks = (payload: Uint8Array, first: number, to: number): ReadonlyArray<BundleBlock> => {
+/** The blocks of one record; `first` is the number of the first one, `to` the length that the range proves, `until` where its blocks end. */
+export const decodeBlocks = (payload: Uint8Array, first: number, { to, until }: { readonly to: number; readonly until: number }): ReadonlyArray<BundleBlock> => {
   const reader = new Reader("a bundle's blocks", payload)
   const found: Array<BundleBlock> = []
   for (let index = first; reader.left > 0; index += 1) {
-    if (index >= to || found.length >= blocksPerRecordMax) throw reader.fault(`too many blocks, from ${first}`)
+    if (index >= until || found.length >= blocksPerRecordMax) throw reader.fault(`too many blocks, from ${first}`)
     const value = Buffer.from(reader.bytes(blockBytesMax))
     const nodes: Array<TreeNode> = []
     for (let level = 0; level < levelsAt(index, to); level += 1) {

@@ -3,13 +3,21 @@
  *
  * How a block travels: it is read as it stands in the log (ciphertext), written with the hashes that tie it to the signed tree, and sealed into the
  * file. The importer reads the file twice, one record in memory at a time. First it checks everything: each record's seal, the signature of
- * each range, each block against the tree. Then it applies: operations to membership, and for each log one signed upgrade and the blocks, through
- * Hypercore's own verification, so that a mistake here cannot put a wrong block into a log.
+ * each range, each block against the tree, the exporter's signature over the whole. Then it applies: operations to membership; then, with what
+ * these say, it judges the exporter; and only then for each log one signed upgrade and the blocks, through Hypercore's own verification,
+ * so that a mistake here cannot put a wrong block into a log.
+ *
+ * Who exported. A bundle of a device that was revoked is refused, with who revoked it and when. One that it wrote while it was in good
+ * standing is not: it says how long the exporter's own logs were, and a revocation that had seen them that long, or longer, came later. No
+ * clock is asked. A hostile device can understate that length and have the blocks of *others* taken, which were signed by these and are
+ * as good from anybody; its own count up to its cut-off, as everywhere. Whoever left by itself left nothing behind that is suspect.
  *
  * Invariants
- * - A refused file has changed nothing. A log that cannot be taken (a gap, another history, no log of this mesh) leaves the others alone and is
+ * - A refused file has changed nothing, but for membership operations when it was refused for its exporter: they are signed by themselves and
+ *   may be what says that the exporter was revoked. A log that cannot be taken (a gap, another history, no log of this mesh) leaves the others alone and is
  *   named in the report with the reason and what to ask for.
- * - A log's range always ends at its length when it was exported: Hypercore keeps only the newest signature.
+ * - Operations come before the first log; of a log that was cut off no block beyond `limitOf` is taken or written.
+ * - A log's range is proven up to its length when it was exported: Hypercore keeps only the newest signature.
  *
  * Tricky cases
  * - Overlap: blocks held already are checked and skipped; the upgrade starts at what is held, from subtrees met while checking.
@@ -19,13 +27,14 @@
 import type { Point } from "../codec/address.ts"
 import { equalBytes, shortKey } from "../codec/bytes.ts"
 import { Malformed } from "../codec/malformed.ts"
-import { createBundle, readBundle, recordTypes, refuse, type BundleRefused } from "./bundle-file.ts"
+import { beyondCutBlocksMax } from "../projections/documents/limits.ts"
+import { createBundle, type Exporter, exporterOf, readBundle, recordTypes, refuse, type BundleRefused } from "./bundle-file.ts"
 import {
   blockBytesMax, blocksPerRecordMax, decodeBlocks, decodeOperations, decodeRange, encodeBlock, encodeOperations, encodeRange, logsMax,
   type BundleBlock, type LogRange
 } from "./bundle-records.ts"
 import type { LogProof, ReplicatedLog, SwarmHost, TreeNode } from "./host.ts"
-import { climb, covering, equalNodes, levelsAt, merge, readManifest, signedTree, treeHash } from "./merkle.ts"
+import { climb, covering, equalNodes, levelsAt, merge, readManifest, signedTree, subtreeIndex, treeHash } from "./merkle.ts"
 import { Writer } from "./wire.ts"
 
 export interface ExportReport {
@@ -47,6 +56,8 @@ export interface ImportOptions {
 export type ImportState = "taken" | "held" | "gap" | "stranger" | "diverged" | "busy" | "own"
 
 export interface ImportReport {
+  /** Device key of who wrote the file. */
+  readonly exporter: string
   /** Operations that were new here. */
   readonly operations: number
   readonly logs: ReadonlyArray<{ readonly log: string; readonly from: number; readonly to: number; readonly held: number; readonly state: ImportState; readonly why: string }>
@@ -74,24 +85,36 @@ export const exportBundle = async (host: SwarmHost, path: string, since: Point =
       if (head.length <= from || !known.has(head.log)) continue
       const session = await host.logs.open(head.log)
       try {
-        const range = await rangeOf(session, head.log, from)
+        const range = await rangeOf(session, head.log, from, limitOf(host, head.log))
         if (typeof range === "string") {
           skipped.push({ log: head.log, why: range })
           continue
         }
         await bundle.write(recordTypes.log, encodeRange(range))
         await writeBlocks(session, range, (payload) => bundle.write(recordTypes.blocks, payload))
-        logs.push({ log: head.log, from, to: range.to })
-        point[head.log] = range.to
+        logs.push({ log: head.log, from, to: range.until })
+        point[head.log] = range.until
       } finally {
         await session.close()
       }
     }
-    return { bytes: await bundle.finish(), operations: operations.length, logs, skipped, point }
+    return { bytes: await bundle.finish(ownLengths(host), host.keyPair), operations: operations.length, logs, skipped, point }
   } catch (fault) {
     await bundle.abandon()
     throw fault
   }
+}
+
+/** What the exporter says of itself. */
+const ownLengths = (host: SwarmHost): Exporter["logs"] => {
+  const mine = new Set(host.membership.logs().flatMap(({ log, device }) => device === host.device ? [log] : []))
+  return host.logs.heads().flatMap(({ log, length }) => mine.has(log) ? [{ log, length }] : [])
+}
+
+/** Blocks from here on are neither taken nor written. */
+const limitOf = (host: SwarmHost, log: string): number => {
+  const cutAt = host.membership.logs().find((known) => known.log === log)?.cutAt
+  return cutAt === undefined ? Number.MAX_SAFE_INTEGER : cutAt + beyondCutBlocksMax
 }
 
 const parts = (operations: ReadonlyArray<Uint8Array>): ReadonlyArray<ReadonlyArray<Uint8Array>> => {
@@ -109,17 +132,19 @@ const parts = (operations: ReadonlyArray<Uint8Array>): ReadonlyArray<ReadonlyArr
 }
 
 /** The proof of what lies between `from` and the newest signature, checked as the importer will check it; or why there is none. */
-const rangeOf = async (session: ReplicatedLog, log: string, from: number): Promise<LogRange | string> => {
+const rangeOf = async (session: ReplicatedLog, log: string, from: number, limit: number): Promise<LogRange | string> => {
   const manifest = session.getManifest({ raw: true })
   if (manifest === null) return "its manifest is not known"
   for (let attempt = 0; attempt < 5; attempt += 1) {
     const to = session.length
-    if (session.contiguousLength < to) return `its download is under way, ${session.contiguousLength} of ${to} blocks are here`
+    const until = Math.min(to, limit)
+    if (until <= from) return `its writer is no member any more, and what lies beyond block ${limit} is not passed on`
+    if (session.contiguousLength < until) return `its download is under way, ${session.contiguousLength} of ${to} blocks are here`
     const proof = await session.proof({ upgrade: { start: from, length: to - from } })
     const roots = from === 0 ? [] : (await session.proof({ upgrade: { start: 0, length: from } })).upgrade?.nodes ?? []
     if (proof.upgrade === null || proof.upgrade.additionalNodes.length > 0) continue
     const { nodes, signature } = proof.upgrade
-    const range: LogRange = { log, from, to, fork: proof.fork, manifest, roots, nodes, signature }
+    const range: LogRange = { log, from, to, until, fork: proof.fork, manifest, roots, nodes, signature }
     if (proven(range)) return range
   }
   return "it grew faster than its proof could be made"
@@ -143,8 +168,8 @@ const writeBlocks = async (session: ReplicatedLog, range: LogRange, write: (payl
     count = 0
   }
   const ahead = 32
-  for (let start = range.from; start < range.to; start += ahead) {
-    const indices = Array.from({ length: Math.min(ahead, range.to - start) }, (_, offset) => start + offset)
+  for (let start = range.from; start < range.until; start += ahead) {
+    const indices = Array.from({ length: Math.min(ahead, range.until - start) }, (_, offset) => start + offset)
     const found = await Promise.all(indices.map((index) => session.proof({ block: { index, nodes: levelsAt(index, range.to) } })))
     for (const [offset, proof] of found.entries()) {
       const value = proof.block?.value
@@ -165,20 +190,25 @@ interface Plan {
   readonly nodes: Array<TreeNode>
 }
 
-/** Checks the whole file, then applies it; fails with `BundleRefused` when it cannot be trusted, and then nothing was applied. */
+/** Checks the whole file, then applies it; fails with `BundleRefused` when it cannot be trusted. */
 export const importBundle = async (host: SwarmHost, path: string, options: ImportOptions = {}): Promise<ImportReport> => {
   const fileBytesMax = options.fileBytesMax ?? fileBytesDefault
   const operationBytesMax = options.operationBytesMax ?? 65_536
-  const plans = await check(host, path, fileBytesMax, operationBytesMax, options.onProgress)
+  const { plans, exporter } = await check(host, path, fileBytesMax, operationBytesMax, options.onProgress)
   let operations = 0
   const logs: Array<ImportReport["logs"][number]> = []
   let apply: Applying | undefined
+  let judged = false
   const finish = async (): Promise<void> => {
     if (apply !== undefined) logs.push(await apply.finish())
     apply = undefined
   }
   for await (const { type, payload, at } of readBundle(path, host.mesh, fileBytesMax)) {
     options.onProgress?.(at)
+    if (type !== recordTypes.operations && !judged) {
+      judgeExporter(host, exporter)
+      judged = true
+    }
     if (type === recordTypes.operations) {
       operations += await host.membership.offer(decodeOperations(payload, operationBytesMax))
     } else if (type === recordTypes.log) {
@@ -190,28 +220,49 @@ export const importBundle = async (host: SwarmHost, path: string, options: Impor
     }
   }
   await finish()
-  return { operations, logs }
+  return { exporter: exporter.device, operations, logs }
+}
+
+/** With all that the bundle's operations say: is the exporter somebody whose word is taken? */
+const judgeExporter = (host: SwarmHost, { device, logs }: Exporter): void => {
+  if (host.membership.standing(device) === "member") return
+  const dismissal = host.membership.dismissal(device)
+  if (dismissal === undefined || dismissal.kind === "void") throw refuse("stranger", 0, `it was exported by ${shortKey(device)}, which is no member of this mesh`)
+  if (dismissal.kind === "left") return
+  const cuts = new Map(host.membership.logs().map(({ log, cutAt }) => [log, cutAt ?? 0]))
+  if (logs.length > 0 && logs.every(({ log, length }) => length <= (cuts.get(log) ?? 0))) return
+  throw refuse("revoked", 0, `it was exported by a device that is no member any more: ${dismissal.about}`)
 }
 
 /** First reading: every record, every signature, every block. */
 const check = async (
   host: SwarmHost, path: string, fileBytesMax: number, operationBytesMax: number, onProgress: ImportOptions["onProgress"]
-): Promise<ReadonlyMap<string, Plan>> => {
+): Promise<{ readonly plans: ReadonlyMap<string, Plan>; readonly exporter: Exporter }> => {
   const plans = new Map<string, Plan>()
   const known = new Set(host.membership.logs().map(({ log }) => log))
   let plan: Plan | undefined
   let next = 0
   let subtrees = new Map<number, TreeNode>()
   const complete = (at: number): void => {
-    if (plan !== undefined && next < plan.range.to) throw refuse("damaged", at, `log ${shortKey(plan.range.log)} ends at block ${next} of ${plan.range.to}`)
+    if (plan !== undefined && next < plan.range.until) throw refuse("damaged", at, `log ${shortKey(plan.range.log)} ends at block ${next} of ${plan.range.until}`)
+    if (plan === undefined) return
+    // Subtrees of blocks that were left out are known from the siblings of those before.
+    for (const block of covering(plan.length, plan.range.to)) {
+      const node = block < plan.range.until ? undefined : subtrees.get(subtreeIndex(block, levelsAt(block, plan.range.to)))
+      if (node !== undefined) plan.nodes.push(node)
+    }
   }
   let last = 0
+  let exporter: Exporter | undefined
   for await (const { type, payload, at } of readBundle(path, host.mesh, fileBytesMax)) {
     onProgress?.(at)
     last = at
     try {
       if (type === recordTypes.operations) {
+        if (plans.size > 0) throw refuse("damaged", at, "operations after the first log")
         decodeOperations(payload, operationBytesMax)
+      } else if (type === recordTypes.end) {
+        exporter = exporterOf(payload)
       } else if (type === recordTypes.log) {
         complete(at)
         const range = decodeRange(payload)
@@ -223,7 +274,7 @@ const check = async (
         subtrees = new Map(range.nodes.map((node) => [node.index, node]))
       } else if (type === recordTypes.blocks && plan !== undefined) {
         const wanted = new Set(covering(plan.length, plan.range.to))
-        for (const block of decodeBlocks(payload, next, plan.range.to)) {
+        for (const block of decodeBlocks(payload, next, plan.range)) {
           const root = climb(block.index, block.value, block.nodes)
           if (!equalNodes(root, subtrees.get(root.index))) throw refuse("damaged", at, `block ${block.index} of log ${shortKey(plan.range.log)} is not the signed one`)
           subtrees.delete(root.index)
@@ -239,7 +290,8 @@ const check = async (
     }
   }
   complete(last)
-  return plans
+  if (exporter === undefined) throw refuse("damaged", last, "it has no end")
+  return { plans, exporter }
 }
 
 const lengthOf = async (host: SwarmHost, log: string): Promise<number> => {
@@ -267,12 +319,13 @@ const beginLog = async (host: SwarmHost, plan: Plan | undefined, range: LogRange
     return refused(range, held, state, why)
   }
   const held = session.contiguousLength
+  const limit = own ? range.until : Math.min(range.until, limitOf(host, range.log))
   const unequal = await compare(session, range)
   if (unequal !== undefined) {
     host.logs.diverged(range.log, "bundle", unequal)
     return stop("diverged", unequal)
   }
-  if (held >= range.to) return stop("held", "all of it is held")
+  if (held >= limit) return stop("held", limit < range.until ? `all that counts is held: its writer is no member any more, and nothing beyond block ${limit} is taken` : "all of it is held")
   if (own) {
     host.logs.ownLogAhead(range.to, "bundle")
     return stop("own", "it is the log of this node, and longer in the bundle")
@@ -295,11 +348,11 @@ const beginLog = async (host: SwarmHost, plan: Plan | undefined, range: LogRange
   let failed: string | undefined
   return {
     take: async (payload) => {
-      const blocks = decodeBlocks(payload, next, range.to)
+      const blocks = decodeBlocks(payload, next, range)
       next += blocks.length
       if (failed !== undefined) return
       try {
-        for (const wave of waves(blocks.filter((block) => block.index >= held), range.to)) {
+        for (const wave of waves(blocks.filter((block) => block.index >= held && block.index < limit), range.to)) {
           const kept = await Promise.all(wave.map((block) => proof({ block, upgrade: null })))
           if (kept.includes(false)) throw new Error("a block was not accepted")
         }
@@ -312,7 +365,9 @@ const beginLog = async (host: SwarmHost, plan: Plan | undefined, range: LogRange
       const reached = session.contiguousLength
       await session.close()
       const { log, from, to } = range
-      return { log, from, to, held: reached, state: failed === undefined ? "taken" : "busy", why: failed ?? `${reached - held} blocks` }
+      const left = range.until - limit
+      const why = `${reached - held} blocks${left > 0 ? `; ${left} more lie too far beyond the end of its writer's membership` : ""}`
+      return { log, from, to, held: reached, state: failed === undefined ? "taken" : "busy", why: failed ?? why }
     }
   }
 }

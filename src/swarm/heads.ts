@@ -43,6 +43,8 @@ export const headsDefaults: HeadsOptions = {
 
 export interface HeadsEvents {
   readonly known: (log: string) => boolean
+  /** A log is told of up to this length at most: what lies beyond is not served. */
+  readonly limitOf: (log: string) => number
   /** A head of a log that membership knows. */
   readonly onHead: (log: string, length: number, fork: number) => void
   readonly onPace: (serving: boolean, bytesPerSecond: number) => void
@@ -159,7 +161,7 @@ export const startHeads = (host: SwarmHost, mux: GuardedMux, device: string, opt
       const last = start + part.length >= entries.length
       told = last ? sequence : part.at(-1)?.changed ?? sequence
       const writer = new Writer().text(host.logs.sequenceId).uint(told).byte(last ? 1 : 0).uint(part.length)
-      for (const head of part) writer.hex(head.log).uint(head.length).uint(head.fork ?? 0)
+      for (const head of part) writer.hex(head.log).uint(Math.min(head.length, events.limitOf(head.log))).uint(head.fork ?? 0)
       counts.sent += part.length
       wire.send(batch, writer.take())
     }

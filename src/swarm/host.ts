@@ -18,8 +18,10 @@ export interface SwarmHost {
   }
   readonly membership: {
     standing(device: string): "member" | "revoked" | "unknown"
-    /** Every log that the mesh's membership attaches to a member, with the device it belongs to. */
-    logs(): ReadonlyArray<{ readonly log: string; readonly device: string }>
+    /** Every log that the mesh's membership attaches to a member, with the device it belongs to, and from where on its blocks are out. */
+    logs(): ReadonlyArray<{ readonly log: string; readonly device: string; readonly cutAt?: number | undefined }>
+    /** For a device that is no member any more, or whose admission does not count: what it is told. Undefined for members and strangers. */
+    dismissal(device: string): Dismissal | undefined
     /** All membership operations held, signed bytes, parents before children. */
     operations(): ReadonlyArray<Uint8Array>
     /** Verifies and keeps operations that are new here; returns how many were. Never throws on hostile bytes. */
@@ -62,6 +64,18 @@ export interface SwarmHost {
   }
   /** One structured line for the node's log. */
   notice(level: "debug" | "info" | "warn", text: string, detail?: Readonly<Record<string, unknown>>): void
+}
+
+/** Why a device is no member, for it to read and to check. */
+export interface Dismissal {
+  /** `you were revoked by alpha on 2026-11-23`. */
+  readonly sentence: string
+  /** `gamma was revoked by alpha on 2026-11-23`. */
+  readonly about: string
+  /** `left`: it went by itself. */
+  readonly kind: "revoked" | "left" | "void"
+  /** Signed operations, parents before children: those that put it out, and what their authors knew. */
+  readonly proof: () => ReadonlyArray<Uint8Array>
 }
 
 /**

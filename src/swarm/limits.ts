@@ -25,6 +25,8 @@ export interface ReplicationOptions {
   /** Bytes a second from all members together, and to each of them; 0 for no limit. */
   readonly downBytesPerSecondMax: number
   readonly upBytesPerSecondMax: number
+  /** Blocks a minute that one member may write before its logs are taken more slowly; 0 for no limit. See `quota.ts`. */
+  readonly memberBlocksPerMinuteMax: number
 }
 
 export const replicationDefaults: Omit<ReplicationOptions, "now"> = {
@@ -42,7 +44,8 @@ export const replicationDefaults: Omit<ReplicationOptions, "now"> = {
   grewMs: 20,
   tickMs: 1_000,
   downBytesPerSecondMax: 0,
-  upBytesPerSecondMax: 0
+  upBytesPerSecondMax: 0,
+  memberBlocksPerMinuteMax: 6_000
 }
 
 /** Bytes spent against a rate: spending is never refused, debt tells how long to wait before the next. */

@@ -11,17 +11,21 @@ import { raw } from "compact-encoding"
 import type { Duplex } from "node:stream"
 import Protomux, { type Channel, type ChannelOptions } from "protomux"
 import { Malformed } from "../codec/malformed.ts"
-import { checkClaims } from "./wire-guard.ts"
+import { checkClaims, requestedBlock, requestType } from "./wire-guard.ts"
 
 export class GuardedMux extends Protomux {
   onFault: (fault: Error) => void = ignore
+  /** Blocks of a log, by its discovery key, from here on are not served. */
+  servedTo: (discoveryKey: string) => number = everything
 
-  /** Channels that Hypercore opens are checked for impossible claims on the way in. */
+  /** Channels that Hypercore opens are checked for impossible claims on the way in, and for blocks that are not served. */
   override createChannel(options: ChannelOptions): Channel | null {
-    const messages = options.messages?.map((message) => ({
+    const id = options.id === undefined || options.id === null ? undefined : Buffer.from(options.id).toString("hex")
+    const messages = options.messages?.map((message, type) => ({
       ...message,
       onmessage: (value: unknown, channel: unknown) => {
         checkClaims(value)
+        if (id !== undefined && type === requestType && requestedBlock(value) >= this.servedTo(id)) return undefined
         return message.onmessage(value, channel)
       }
     }))
@@ -103,3 +107,5 @@ export const openWire = (mux: GuardedMux, options: WireOptions): Wire | undefine
 }
 
 function ignore(): void {}
+
+const everything = (): number => Number.MAX_SAFE_INTEGER

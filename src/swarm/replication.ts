@@ -9,6 +9,8 @@
  * - A log is downloaded from one peer at a time; at most `openMax` downloads and `lingerMax` idle ones exist.
  * - Nothing but logs of `membership.logs()` is opened, neither for us nor for a peer.
  * - Our own log is never downloaded unasked (`heal` asks).
+ * - Of a log that was closed or whose device was put out nothing is asked for beyond `limitOf` (`cutAt` and some blocks, in case honest work
+ *   builds on them), whoever offers it; and a log whose author writes too fast is taken as far as `quota.ts` says, whoever offers it.
  *
  * Tricky cases
  * - Attach, then find another history: Hypercore would call it a conflict and close the log for good, our own included. So the tree hash is
@@ -23,6 +25,7 @@ import type { Links } from "./links.ts"
 import type { Bucket, ReplicationOptions } from "./limits.ts"
 import { makeBucket } from "./limits.ts"
 import { download, type DownloadEnd } from "./download.ts"
+import { makeQuota, quotaDefaults, type Slowed } from "./quota.ts"
 
 /** What replication needs of a session. */
 export interface ReplicationPeer {
@@ -60,6 +63,10 @@ export interface Replication {
   /** A head was heard: the peer holds this log up to this length. */
   readonly offer: (state: PeerState, log: string, length: number) => void
   readonly setPace: (state: PeerState, serving: boolean, bytesPerSecond: number) => void
+  /** The peer has told all its heads. */
+  readonly caughtUp: (state: PeerState) => void
+  /** Logs whose authors write faster than their quota. */
+  readonly slowed: () => ReadonlyArray<Slowed>
   readonly pause: () => void
   readonly resume: () => void
   /** Forgets all back-off and tries what waits. */
@@ -76,9 +83,18 @@ export interface Replication {
   readonly stop: () => Promise<void>
 }
 
+/** What membership says of logs. */
+export interface KnownLogs {
+  readonly deviceOf: (log: string) => string | undefined
+  readonly logsOf: (device: string) => ReadonlyArray<string>
+  /** Blocks from here on are neither asked for nor served. */
+  readonly limitOf: (log: string) => number
+}
+
 export const makeReplication = (
-  host: SwarmHost, options: ReplicationOptions, known: (log: string) => boolean, diverged: (log: string, device: string, detail: string) => void = host.logs.diverged
+  host: SwarmHost, options: ReplicationOptions, known: KnownLogs, diverged: (log: string, device: string, detail: string) => void = host.logs.diverged
 ): Replication => {
+  const quota = makeQuota({ ...quotaDefaults, now: options.now, blocksPerMinuteMax: options.memberBlocksPerMinuteMax })
   const lengths = new Map<string, number>()
   for (const head of host.logs.heads()) lengths.set(head.log, head.length)
   const states = new Set<PeerState>()
@@ -99,7 +115,10 @@ export const makeReplication = (
     }
     settled()
   })
-  const tick = setInterval(() => pump(), options.tickMs)
+  const tick = setInterval(() => {
+    for (const { log } of quota.slowed()) jobs.get(log)?.wake()
+    pump()
+  }, options.tickMs)
 
   const ourLength = (log: string): number => lengths.get(log) ?? 0
 
@@ -107,9 +126,22 @@ export const makeReplication = (
     for (const waiter of [...idleWaiters]) waiter()
   }
 
-  const wanted = (log: string): boolean => known(log) && (log !== host.logs.own() || healing > ourLength(log))
+  const wanted = (log: string): boolean => known.deviceOf(log) !== undefined && (log !== host.logs.own() || healing > ourLength(log))
 
-  const offer = (state: PeerState, log: string, length: number): void => {
+  /** How far a peer's copy may be taken now. */
+  const reachable = (state: PeerState, log: string): number => Math.min(state.ahead.get(log) ?? 0, quota.upTo(log))
+
+  const judge = (device: string, log: string, length: number): void => {
+    if (known.deviceOf(log) !== device || !quota.told(log, length)) return
+    const found = quota.slowed().find((slowed) => slowed.log === log)
+    if (found === undefined) return
+    const detail = found.state === "paused" ? `nothing of it is taken for ${Math.round((found.until - options.now()) / 1_000)} s` : "it is taken more slowly"
+    host.notice("warn", `${shortKey(device)} writes faster than ${options.memberBlocksPerMinuteMax} blocks a minute, ${found.beyond} beyond its allowance: ${detail}`, { log, device })
+  }
+
+  const offer = (state: PeerState, log: string, told: number): void => {
+    judge(state.peer.device, log, told)
+    const length = log === host.logs.own() ? told : Math.min(told, known.limitOf(log))
     if (state.gone || length <= ourLength(log) || state.diverged.has(log)) return
     if (length <= (state.ahead.get(log) ?? 0)) return
     if (state.ahead.size >= options.aheadMax && !state.ahead.has(log)) return
@@ -129,7 +161,7 @@ export const makeReplication = (
     let best: PeerState | undefined
     const now = options.now()
     for (const state of states) {
-      const length = state.ahead.get(log) ?? 0
+      const length = reachable(state, log)
       if (length <= ourLength(log) || !state.serving || state.gone || state.diverged.has(log)) continue
       if ((state.failures.get(log)?.until ?? 0) > now) continue
       if (best === undefined || length > (best.ahead.get(log) ?? 0)) best = state
@@ -179,7 +211,7 @@ export const makeReplication = (
       log,
       state,
       held: ourLength(log),
-      target: () => state.ahead.get(log) ?? 0,
+      target: () => reachable(state, log),
       budgetMs: () => Math.max(down.debtMs(), state.pace.debtMs()),
       spent: (bytes) => {
         down.spend(bytes)
@@ -219,8 +251,18 @@ export const makeReplication = (
   }
 
   const review = (): void => {
-    for (const job of [...jobs.values()]) if (!wanted(job.log)) job.stop({ kind: "stopped" })
-    for (const state of states) for (const log of state.ahead.keys()) if (wanted(log)) queue.add(log)
+    for (const state of states) {
+      for (const [log, length] of state.ahead) {
+        const limit = log === host.logs.own() ? length : known.limitOf(log)
+        if (length > limit) state.ahead.set(log, limit)
+        if (Math.min(length, limit) <= ourLength(log)) state.ahead.delete(log)
+        else if (wanted(log)) queue.add(log)
+      }
+    }
+    for (const job of [...jobs.values()]) {
+      if (!wanted(job.log)) job.stop({ kind: "stopped" })
+      else job.wake()
+    }
     pump()
   }
 
@@ -237,9 +279,14 @@ export const makeReplication = (
       state.gone = true
       states.delete(state)
       for (const job of [...jobs.values()]) if (job.state === state) job.stop({ kind: "stopped" })
+      if (![...states].some(({ peer }) => peer.device === state.peer.device)) for (const log of known.logsOf(state.peer.device)) quota.away(log)
       settled()
     },
     offer,
+    caughtUp: (state) => {
+      for (const log of known.logsOf(state.peer.device)) quota.present(log)
+    },
+    slowed: quota.slowed,
     setPace: (state, serving, bytesPerSecond) => {
       state.pace = makeBucket(bytesPerSecond, options.now)
       const resumed = serving && !state.serving

@@ -27,6 +27,16 @@ export const checkClaims = (message: unknown): void => {
   }
 }
 
+/** Place of the request among the messages of a Hypercore channel. */
+export const requestType = 1
+
+/** The block that a request asks for; -1 when it asks for none. */
+export const requestedBlock = (message: unknown): number => {
+  const block = typeof message === "object" && message !== null && "block" in message ? message.block : undefined
+  const index = typeof block === "object" && block !== null && "index" in block ? block.index : undefined
+  return typeof index === "number" ? index : -1
+}
+
 const limitOf = (name: string): number => {
   if (name === "index") return 2 * blocksMax
   if (name === "start" || name === "length" || name === "remoteLength") return blocksMax

@@ -1,9 +1,13 @@
 /** Files that must be there whole after a power cut: written beside, synced, renamed, and the directory synced. Mode 0600. */
-import { mkdir, open, readFile, rename } from "node:fs/promises"
+import { constants } from "node:fs"
+import { mkdir, open, readFile, rename, unlink } from "node:fs/promises"
 import { dirname } from "node:path"
 
+/** What ends the name of a file that is being written; one that a crash left behind is no file of anybody. */
+export const besideEnding = ".new"
+
 export const writeWhole = async (path: string, bytes: Uint8Array | string): Promise<void> => {
-  const beside = `${path}.new`
+  const beside = `${path}${besideEnding}`
   const file = await open(beside, "w", 0o600)
   try {
     await file.writeFile(bytes)
@@ -12,12 +16,18 @@ export const writeWhole = async (path: string, bytes: Uint8Array | string): Prom
     await file.close()
   }
   await rename(beside, path)
-  const directory = await open(dirname(path), "r")
+  await syncDirectory(dirname(path))
+}
+
+/** Gone for good, also after a power cut; nothing happens when it is not there. */
+export const removeWhole = async (path: string): Promise<void> => {
   try {
-    await directory.sync()
-  } finally {
-    await directory.close()
+    await unlink(path)
+  } catch (cause) {
+    if (isAbsent(cause)) return
+    throw cause
   }
+  await syncDirectory(dirname(path))
 }
 
 /** Undefined when there is no such file; other errors are thrown. */
@@ -25,9 +35,44 @@ export const readMaybe = async (path: string): Promise<Uint8Array | undefined> =
   try {
     return await readFile(path)
   } catch (cause) {
-    if (typeof cause === "object" && cause !== null && "code" in cause && cause.code === "ENOENT") return undefined
+    if (isAbsent(cause)) return undefined
     throw cause
   }
 }
 
+/** The same for a file whose name or size others may choose: nothing but a regular file, and no more of it than `bytesMax`. */
+export const readSmall = async (path: string, bytesMax: number): Promise<Uint8Array | "absent" | "no file" | "too large"> => {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
+    if (isAbsent(cause)) return undefined
+    throw cause
+  })
+  if (file === undefined) return "absent"
+  try {
+    if (!(await file.stat()).isFile()) return "no file"
+    const bytes = Buffer.allocUnsafeSlow(bytesMax + 1)
+    let length = 0
+    for (;;) {
+      const { bytesRead } = await file.read(bytes, length, bytes.byteLength - length)
+      length += bytesRead
+      if (bytesRead === 0 || length > bytesMax) break
+    }
+    const out = new Uint8Array(bytes.subarray(0, Math.min(length, bytesMax)))
+    bytes.fill(0)
+    return length > bytesMax ? "too large" : out
+  } finally {
+    await file.close()
+  }
+}
+
 export const makeDirectory = (path: string): Promise<unknown> => mkdir(path, { recursive: true, mode: 0o700 })
+
+const syncDirectory = async (path: string): Promise<void> => {
+  const directory = await open(path, "r")
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
+const isAbsent = (cause: unknown): boolean => typeof cause === "object" && cause !== null && "code" in cause && cause.code === "ENOENT"

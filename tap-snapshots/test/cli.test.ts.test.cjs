@@ -17,22 +17,27 @@ everyday:
   events      Show the newest events; with -f, go on showing them as they come.
   logs        Show what the daemon logged; with -f, go on showing it as it comes.
   wait        Wait until the node is ready, in step with its peers, or in touch with one of them.
-  join        Enter a mesh with an invite.
-  leave       Leave the mesh: this node keeps what it holds and is a mesh of its own again.
+  join        Enter a mesh with an invite; beside the meshes that this node is in, unless it is alone.
+  leave       Leave the mesh; this node keeps what it holds, and is a mesh of its own again when that was its last one.
+  connect     Connect to a service of another node through the mesh: stdin and stdout, or a local port.
   completion  Print a completion script for a shell.
   help        Explain a command or a topic: exit-codes, environment, files.
 
 nouns:
-  mesh    create, show, mode
-  invite  create, list, revoke
-  node    list, show, name
-  sync    status, now, pause, resume, export, import
-  event   list, show, diff, at, verify, export
-  config  show, get, set, unset, edit, validate, diff, apply, history, revert, conflicts, resolve, explain
-  agent   list, show, apply, remove, start, stop
-  memory  list, show, add, edit, forget, history, search
-  daemon  run
-  dht     run
+  mesh      create, list, use, show, mode, federate, threshold
+  invite    create, list, confirm, revoke
+  node      list, show, name, ping, role, revoke, clear
+  service   list
+  key       show, seal, unseal, backup, restore, words, recover, rotate
+  sync      status, now, pause, resume, export, import
+  event     list, show, diff, at, verify, export
+  config    show, get, set, unset, edit, validate, diff, apply, history, revert, conflicts, resolve, explain
+  approval  list, show, allow, deny
+  agent     list, show, apply, remove, start, stop
+  memory    list, show, add, edit, forget, history, search
+  vault     set, get, list, rotate, remove
+  daemon    run
+  dht       run
 
 more: kos help NOUN [VERB] · kos help exit-codes · kos help environment · kos help files
 first steps: kos init, kos daemon run, kos status
@@ -52,12 +57,13 @@ flags:
       --role ROLE             which role, with --layer role
 
 everywhere:
-      --json      print one JSON value, and failures as one RFC 9457 object on stderr
-      --home DIR  the node in this directory (or KOS_HOME)
-      --as ACTOR  act as agent:NAME or person:NAME on this device
-      --no-color  no colours (or NO_COLOR)
-  -h, --help      explain the command
-  -V, --version   print the version
+      --json       print one JSON value, and failures as one RFC 9457 object on stderr
+      --home DIR   the node in this directory (or KOS_HOME)
+      --as ACTOR   act as agent:NAME or person:NAME on this device
+      --mesh NAME  in this mesh (or KOS_MESH), by name or beginning of its id; the default one: kos mesh list
+      --no-color   no colours (or NO_COLOR)
+  -h, --help       explain the command
+  -V, --version    print the version
 
 Text can come from stdin; - says so.
 
@@ -82,12 +88,13 @@ flags:
   -n, --limit N          how many of the newest to begin with (default 20)
 
 everywhere:
-      --json      print one JSON value, and failures as one RFC 9457 object on stderr
-      --home DIR  the node in this directory (or KOS_HOME)
-      --as ACTOR  act as agent:NAME or person:NAME on this device
-      --no-color  no colours (or NO_COLOR)
-  -h, --help      explain the command
-  -V, --version   print the version
+      --json       print one JSON value, and failures as one RFC 9457 object on stderr
+      --home DIR   the node in this directory (or KOS_HOME)
+      --as ACTOR   act as agent:NAME or person:NAME on this device
+      --mesh NAME  in this mesh (or KOS_MESH), by name or beginning of its id; the default one: kos mesh list
+      --no-color   no colours (or NO_COLOR)
+  -h, --help       explain the command
+  -V, --version    print the version
 
 examples:
   kos events
@@ -98,9 +105,10 @@ exports[`test/cli.test.ts > TAP > help: pages, topics, near misses > kos help in
 usage: kos invite VERB
 
 verbs:
-  invite create     Make an invite for another device.
-  invite list       List invites and what became of them.
-  invite revoke ID  Withdraw an invite.
+  invite create      Make an invite for another device.
+  invite list        List invites, what became of them, and who waits to be confirmed.
+  invite confirm ID  Let a candidate in as admin or owner, after comparing the six words on both screens.
+  invite revoke ID   Withdraw an invite.
 
 more: kos help invite VERB
 `

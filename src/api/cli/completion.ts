@@ -29,7 +29,7 @@ const takesFile = (op: Operation): boolean => op.cli.file !== undefined || (op.c
 const choiceCases = (then: (choices: string) => string): string =>
   operations.flatMap((op) => choiceFlags(op).map((field) => `    "${wordsOf(op)} --${field.flag}") ${then(field.choices.join(" "))} ;;`)).join("\n")
 
-/** Finds the noun and verb among the words before the cursor, skipping global flags and the value of --home and --as. */
+/** Finds the noun and verb among the words before the cursor, skipping global flags and the value of --home, --as and --mesh. */
 const bash = (): string => `# kos completion for bash: source <(kos completion bash)
 _kos() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" first="" second="" words="" files="" skip="" word i
@@ -37,7 +37,7 @@ _kos() {
     word="\${COMP_WORDS[i]}"
     if [[ -n "$skip" ]]; then skip=""; continue; fi
     case "$word" in
-      --home|--as) skip=1 ;;
+      --home|--as|--mesh) skip=1 ;;
       -*) ;;
       *) if [[ -z "$first" ]]; then first="$word"; elif [[ -z "$second" ]]; then second="$word"; fi ;;
     esac
@@ -71,7 +71,7 @@ _kos() {
     word="\${words[i]}"
     if [[ -n "$skip" ]]; then skip=""; continue; fi
     case "$word" in
-      --home|--as) skip=1 ;;
+      --home|--as|--mesh) skip=1 ;;
       -*) ;;
       *) if [[ -z "$first" ]]; then first="$word"; elif [[ -z "$second" ]]; then second="$word"; fi ;;
     esac

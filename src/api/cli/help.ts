@@ -87,7 +87,10 @@ const topicPages: Readonly<Record<string, () => string>> = {
     ...section("variables", [
       ["KOS_HOME", "directory of the node, when --home is not given"],
       ["XDG_DATA_HOME", "its default: $XDG_DATA_HOME/kos, else ~/.local/share/kos; for root /var/lib/kos when it is there"],
+      ["KOS_PASSPHRASE_FILE", "file whose content is the passphrase of the home's keys, when --passphrase-file is not given"],
+      ["CREDENTIALS_DIRECTORY", "credentials of systemd: kos-passphrase, kos-home-key, or the one that kos key seal named"],
       ["KOS_BOOTSTRAP", "DHT to use instead of the public one: HOST:PORT,…"],
+      ["KOS_MESH", "which mesh is meant, when --mesh is not given"],
       ["KOS_ACTOR", "act as agent:NAME or person:NAME, when --as is not given"],
       ["VISUAL, EDITOR", "editor for `config edit` and `memory edit`; else vi"],
       ["NO_COLOR", "any value: no colours"]
@@ -98,9 +101,11 @@ const topicPages: Readonly<Record<string, () => string>> = {
     ...section("files", [
       ["run/kos.sock", "the daemon's API (mode 0600); kos talks to it"],
       ["run/kos.pid", "who holds this home"],
-      ["keys/device", "seed of the device key; never copy it to another device"],
-      ["current", "which mesh this node is in"],
-      ["mesh/ID/keys/", "mesh key and seeds of this node's logs"],
+      ["keys/device", "seed of the device key, raw or sealed; never copy it to another device: kos key backup"],
+      ["keys/home", "the key that seals all others, under its passphrase, key file or credential; there when the home is sealed"],
+      ["current", "which mesh commands go to when they name none: kos mesh use"],
+      ["meshes", "all meshes that this node is in"],
+      ["mesh/ID/keys/", "mesh key, seeds of this node's logs, and its device key there when that is not keys/device"],
       ["mesh/ID/store/", "the logs of all nodes, this one's included: the truth"],
       ["mesh/ID/tables.db", "what is folded from the logs; can be rebuilt: kos doctor --rebuild"],
       ["logs/kos.log", "what the daemon logged, rotated by size; kos logs shows it"]

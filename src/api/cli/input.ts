@@ -5,6 +5,7 @@ import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { Refusal } from "../../commands/refusal.ts"
 import type { Operation } from "../operation.ts"
+import { fillSecrets } from "./secrets.ts"
 import { argumentName, fieldsOf } from "./shape.ts"
 
 /** Bytes of a text that is given by stdin, file or editor. */
@@ -16,12 +17,15 @@ export interface InputIo {
   readonly stdinPiped: boolean
   readonly cwd: string
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Asks a person for a secret without showing it; absent when nobody sits at a terminal. */
+  readonly ask?: (prompt: string) => Promise<string>
 }
 
 /** Completes the raw input: texts from stdin or files, absolute paths. `editor` tells that an editor is wanted for the rest. */
 export const fillIn = async (op: Operation, raw: Readonly<Record<string, unknown>>, io: InputIo): Promise<{ readonly input: Record<string, unknown>; readonly editor: boolean }> => {
   const input: Record<string, unknown> = { ...raw }
   for (const key of op.cli.paths ?? []) if (typeof input[key] === "string") input[key] = resolve(io.cwd, input[key])
+  await fillSecrets(op, input, io)
   const { file, stdin } = op.cli
   const spared = op.cli.editorUnless?.some((key) => key in input) ?? false
   if (file !== undefined) {

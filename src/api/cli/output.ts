@@ -41,18 +41,25 @@ export interface Progress {
   readonly clear: () => void
 }
 
-/** A bar that redraws itself in one line; nothing at all when stderr is no terminal. */
+/** A bar that redraws itself in one line, when stderr is a terminal. A total below 0 is no measure: `what` is a line that stays. */
 export const progressBar = (sink: Sink, wanted: boolean): Progress => {
-  if (!wanted || sink.isTTY !== true) return { show: () => {}, clear: () => {} }
+  if (!wanted) return { show: () => {}, clear: () => {} }
+  const line = (what: string) => { sink.write(`${safe(what)}\n`) }
+  if (sink.isTTY !== true) return { show: (_done, total, what) => { if (total < 0) line(what) }, clear: () => {} }
   let shown = false
   const cells = 24
   return {
     show: (done, total, what) => {
+      if (total < 0) {
+        if (shown) sink.write("\r\u001b[K")
+        shown = false
+        return line(what)
+      }
       const part = total > 0 ? Math.min(1, Math.max(0, done / total)) : 0
       const full = Math.round(part * cells)
       const figures = total > 0 ? `${Math.floor(part * 100)} % (${done.toLocaleString("en")} of ${total.toLocaleString("en")})` : done.toLocaleString("en")
-      const line = `[${"#".repeat(full)}${".".repeat(cells - full)}] ${figures} ${safe(what).replaceAll("\n", " ")}`
-      sink.write(`\r${line.slice(0, Math.max(20, (sink.columns ?? 80) - 1))}\u001b[K`)
+      const bar = `[${"#".repeat(full)}${".".repeat(cells - full)}] ${figures} ${safe(what).replaceAll("\n", " ")}`
+      sink.write(`\r${bar.slice(0, Math.max(20, (sink.columns ?? 80) - 1))}\u001b[K`)
       shown = true
     },
     clear: () => {

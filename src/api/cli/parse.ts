@@ -16,6 +16,7 @@ export interface Globals {
   readonly json: boolean
   readonly home: string | undefined
   readonly actor: string | undefined
+  readonly mesh: string | undefined
   readonly help: boolean
   readonly version: boolean
   readonly color: boolean
@@ -33,6 +34,7 @@ export const globalFlags = [
   { flag: "json", letter: undefined, value: undefined, sentence: "print one JSON value, and failures as one RFC 9457 object on stderr" },
   { flag: "home", letter: undefined, value: "DIR", sentence: "the node in this directory (or KOS_HOME)" },
   { flag: "as", letter: undefined, value: "ACTOR", sentence: "act as agent:NAME or person:NAME on this device" },
+  { flag: "mesh", letter: undefined, value: "NAME", sentence: "in this mesh (or KOS_MESH), by name or beginning of its id; the default one: kos mesh list" },
   { flag: "no-color", letter: undefined, value: undefined, sentence: "no colours (or NO_COLOR)" },
   { flag: "help", letter: "h", value: undefined, sentence: "explain the command" },
   { flag: "version", letter: "V", value: undefined, sentence: "print the version" }
@@ -80,7 +82,7 @@ const takeGlobals = (argv: ReadonlyArray<string>): Result.Result<{ readonly glob
     }
   }
   const globals = {
-    json: values.has("json"), home: values.get("home"), actor: values.get("as"), help: values.has("help"), version: values.has("version"),
+    json: values.has("json"), home: values.get("home"), actor: values.get("as"), mesh: values.get("mesh"), help: values.has("help"), version: values.has("version"),
     color: !values.has("no-color")
   }
   return Result.succeed({ globals, words })

@@ -15,13 +15,16 @@ import { exitOf } from "./exit.ts"
 import { helpPage, nearTopics } from "./help.ts"
 import { edit, fillIn, type InputIo } from "./input.ts"
 import { jsonText, type Progress, progressBar, put, putProblem, type Sink } from "./output.ts"
+import { pipeToSocket, type RawIo } from "./pipe.ts"
 import { type Globals, parse, wantsJson } from "./parse.ts"
 import { render } from "./render/render.ts"
-import { safeDeep, type View } from "./text.ts"
+import { safe, safeDeep, type View } from "./text.ts"
 
 export interface CliIo extends InputIo {
   readonly stdout: Sink
   readonly stderr: Sink
+  /** stdin and stdout as streams, for a command that carries bytes. */
+  readonly raw?: () => RawIo
   /** Wall milliseconds. */
   readonly now: () => number
   readonly random: (size: number) => Uint8Array
@@ -35,14 +38,24 @@ export interface CliIo extends InputIo {
 export interface LocalCommands {
   readonly init: (input: InputOf<"init">, context: LocalContext) => Promise<OutputOf<"init">>
   readonly doctor: (input: InputOf<"doctor">, context: LocalContext) => Promise<OutputOf<"doctor">>
+  readonly keys: LocalKeys
   /** Resolves when the daemon has stopped, for instance because `signal` fired. */
   readonly daemonRun: (input: InputOf<"daemon.run">, context: LocalContext & Announcing<"daemon.run">) => Promise<void>
   readonly dhtRun: (input: InputOf<"dht.run">, context: LocalContext & Announcing<"dht.run">) => Promise<void>
 }
 
+/** What is done with keys in a home that no daemon holds. */
+export type LocalKeys = {
+  readonly [Verb in "show" | "seal" | "unseal" | "backup" | "restore"]: (input: InputOf<`key.${Verb}`>, context: LocalContext) => Promise<OutputOf<`key.${Verb}`>>
+}
+
 export interface LocalContext {
   readonly home: string
   readonly env: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  readonly stdin: AsyncIterable<unknown>
+  /** Asks a person for a secret; absent when nobody sits at a terminal. */
+  readonly ask?: (prompt: string) => Promise<string>
   readonly version: string
   readonly command: string
   readonly actor: string
@@ -135,15 +148,21 @@ const perform = async (op: Operation, raw: Record<string, unknown>, session: Ses
 const askAndShow = async (op: Operation, input: unknown, decoded: unknown, session: Session, fail: (what: ProblemDocument) => Promise<number>): Promise<number> => {
   const { io, globals } = session
   const gathered: Array<unknown> | undefined = op.stream === "follow" && globals.json && raw(decoded, "follow") !== true ? [] : undefined
+  // Without a port to listen on, stdin and stdout are the connection: nothing else may be written there.
+  const carries = op.name === "connect" && raw(decoded, "listen") === undefined
+  let carried: Promise<void> | undefined
   const onItem = async (item: unknown): Promise<void> => {
-    if (gathered !== undefined) gathered.push(item)
-    else await show(op, item, session)
+    const socket = raw(item, "socket")
+    if (carries && typeof socket === "string") carried = pipeToSocket(session.home, socket, rawOf(io), io.signal)
+    else if (gathered !== undefined) gathered.push(item)
+    else if (!carries) await show(op, item, session)
   }
   const answer = await ask(op, input, session, onItem)
+  await carried
   session.progress.clear()
   if (io.signal.aborted) return interrupted
   if (answer._tag === "Problem") {
-    if (op.place === "either" && answer.problem.kind === "no-daemon") return doctorHere(decoded, session)
+    if (op.place === "either" && answer.problem.kind === "no-daemon") return eitherHere(op, decoded, session)
     return fail(answer.problem)
   }
   if (gathered !== undefined) await put(io.stdout, jsonText(io.stdout, gathered))
@@ -151,12 +170,17 @@ const askAndShow = async (op: Operation, input: unknown, decoded: unknown, sessi
   return 0
 }
 
+const rawOf = (io: CliIo): RawIo => {
+  if (io.raw === undefined) throw new Refusal({ kind: "usage", detail: "stdin and stdout cannot carry a connection here", hint: "kos connect NODE:SERVICE --listen 0" })
+  return io.raw()
+}
+
 const raw = (value: unknown, key: string): unknown => (typeof value === "object" && value !== null ? Object.entries(value).find(([name]) => name === key)?.[1] : undefined)
 
 const ask = async (op: Operation, input: unknown, session: Session, onItem?: (item: unknown) => Promise<void>): Promise<Answer> => {
   const { io, home, command, actor } = session
   const once = (sent: unknown) => callNode(home, op.name, sent, {
-    command, actor, signal: io.signal, onProgress: session.progress.show, ...(onItem === undefined ? {} : { onItem })
+    command, actor, mesh: session.globals.mesh ?? (io.env["KOS_MESH"] || undefined), signal: io.signal, onProgress: session.progress.show, ...(onItem === undefined ? {} : { onItem })
   })
   if (op.name !== "wait") return once(input)
   // `wait` also waits for a daemon that is only about to start.
@@ -183,6 +207,12 @@ const show = async (op: Operation, value: unknown, session: Session): Promise<nu
     return code
   }
   if (Result.isFailure(decoded)) throw new Refusal({ kind: "failed", detail: `the daemon's answer to ${op.name} is not what this version of kos expects: ${decoded.failure.message}`, hint: "kos --json …" })
+  if (op.cli.raw !== undefined) {
+    const text = String(raw(decoded.success, op.cli.raw))
+    // On a terminal nothing may act on it; a program gets every byte.
+    await put(io.stdout, io.stdout.isTTY === true ? `${safe(text)}\n` : text)
+    return code
+  }
   const lines = render(op.name, safeDeep(decoded.success), view)
   if (lines.length > 0) await put(io.stdout, `${lines.join("\n")}\n`)
   return code
@@ -199,6 +229,7 @@ const performHere = async (op: Operation, decoded: unknown, session: Session): P
     const { shell } = decoded as InputOf<"completion">
     return show(op, { shell, script: completionScript(shell) }, session)
   }
+  if (op.name === "key.restore") return show(op, await io.local.keys.restore(decoded as InputOf<"key.restore">, context), session)
   if (op.name === "init") return show(op, await io.local.init(decoded as InputOf<"init">, context), session)
   const announce = async (value: unknown) => { await show(op, value, session) }
   if (op.name === "dht.run") await io.local.dhtRun(decoded as InputOf<"dht.run">, { ...context, announce })
@@ -214,11 +245,23 @@ const helpHere = async ({ topic = [] }: InputOf<"help">, session: Session): Prom
   return problem("not-found", `there is no help on "${words}"${near.length > 0 ? didYouMean(words, near) : ""}`, { hint: "kos help" })
 }
 
-const doctorHere = async (decoded: unknown, session: Session): Promise<number> =>
-  show(operationByName.get("doctor") ?? helpOperation(), await session.io.local.doctor(decoded as InputOf<"doctor">, contextOf(session)), session)
+/** No daemon runs: what can be done from the files alone. */
+const eitherHere = async (op: Operation, decoded: unknown, session: Session): Promise<number> => {
+  const { local } = session.io
+  const context = contextOf(session)
+  // Decoded by this operation's own schema just now.
+  switch (op.name) {
+    case "key.show": return show(op, await local.keys.show(decoded as InputOf<"key.show">, context), session)
+    case "key.seal": return show(op, await local.keys.seal(decoded as InputOf<"key.seal">, context), session)
+    case "key.unseal": return show(op, await local.keys.unseal(decoded as InputOf<"key.unseal">, context), session)
+    case "key.backup": return show(op, await local.keys.backup(decoded as InputOf<"key.backup">, context), session)
+    default: return show(op, await local.doctor(decoded as InputOf<"doctor">, context), session)
+  }
+}
 
-const contextOf = ({ home, io, command, actor, progress }: Session): LocalContext =>
-  ({ home, env: io.env, version: io.version, command, actor, signal: io.signal, progress: progress.show })
+const contextOf = ({ home, io, command, actor, progress }: Session): LocalContext => ({
+  home, env: io.env, cwd: io.cwd, stdin: io.stdin, ...(io.ask === undefined ? {} : { ask: io.ask }), version: io.version, command, actor, signal: io.signal, progress: progress.show
+})
 
 /** Fetches the text as it is, lets the person edit it, and sends both, so that what others change meanwhile stays. */
 const editAndSend = async (op: Operation, input: Record<string, unknown>, session: Session, fail: (what: ProblemDocument) => Promise<number>): Promise<number> => {

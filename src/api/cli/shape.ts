@@ -29,7 +29,7 @@ export const fieldsOf = (op: Operation): ReadonlyArray<Field> => {
     const position = op.cli.positional?.indexOf(key) ?? -1
     return {
       key,
-      flag: kebab(key),
+      flag: op.cli.flags?.[key] ?? kebab(key),
       ...kindOf(property.type),
       required: !SchemaAST.isOptional(property.type),
       standard: SchemaAST.resolve(property.type)?.["default"],

@@ -3,17 +3,24 @@ import type { Refusal } from "../../commands/refusal.ts"
 import type { DaemonView } from "../node.ts"
 import type { Call } from "../operation.ts"
 import { type Handlers, operationByName } from "../operations/table.ts"
+import { approvalHandlers } from "./approval.ts"
 import { configHandlers } from "./config.ts"
+import { connectHandlers } from "./connect.ts"
 import { everydayHandlers } from "./everyday.ts"
 import { eventHandlers } from "./events.ts"
+import { federationHandlers } from "./federation.ts"
+import { inviteHandlers } from "./invite.ts"
+import { keyHandlers } from "./key.ts"
 import { agentHandlers, memoryHandlers } from "./memory.ts"
 import { meshHandlers } from "./mesh.ts"
+import { nodeHandlers } from "./node.ts"
 import { syncHandlers } from "./sync.ts"
+import { vaultHandlers } from "./vault.ts"
 
 /** What the daemon answers to each operation. */
 export const makeHandlers = (daemon: DaemonView): Handlers => recorded(daemon, {
-  ...everydayHandlers(daemon), ...meshHandlers(daemon), ...syncHandlers(daemon), ...eventHandlers(daemon), ...configHandlers(daemon),
-  ...agentHandlers(daemon), ...memoryHandlers(daemon)
+  ...everydayHandlers(daemon), ...meshHandlers(daemon), ...federationHandlers(daemon), ...inviteHandlers(daemon), ...keyHandlers(daemon), ...nodeHandlers(daemon), ...syncHandlers(daemon), ...eventHandlers(daemon), ...configHandlers(daemon), ...approvalHandlers(daemon),
+  ...connectHandlers(daemon), ...agentHandlers(daemon), ...memoryHandlers(daemon), ...vaultHandlers(daemon)
 })
 
 type Commanded = (input: never, call: Call) => Effect.Effect<unknown, Refusal>

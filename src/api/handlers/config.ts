@@ -11,13 +11,15 @@ import { configDoc, familyOf, type LayerId, parseDocId } from "../../projections
 import { diffKeys } from "../../projections/families/diff.ts"
 import { flatten, guessFormat, unflatten, writeConfig, writeTable } from "../../projections/families/formats.ts"
 import { canonicalPath, isWithin, namespaceOf } from "../../projections/families/path.ts"
+import { demandOf, type Rule, subjectOf } from "../../projections/families/policy.ts"
 import { findSetting, layerFault, requireSetting, settingExpects, settings } from "../../projections/families/settings.ts"
 import type { ConfigSource, DaemonView, MeshView } from "../node.ts"
 import type { Call } from "../operation.ts"
 import type { By, ConflictShape, Difference } from "../operations/common.ts"
 import type { Handlers } from "../operations/table.ts"
 import { conflictId, conflictShape, differences, earlierOf, historyOf, writerOf } from "./documents.ts"
-import { byOf, findEvent, nowPoint, refuse, timeText } from "./reading.ts"
+import { refusedSentence, refusedValues } from "./approval.ts"
+import { byAt, byOf, findEvent, nowPoint, refuse, timeText } from "./reading.ts"
 
 type Names = Extract<keyof Handlers, `config.${string}`>
 
@@ -158,7 +160,7 @@ export const configHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
 
   "config.conflicts": ({ all }) => Effect.sync(() => {
     const mesh = daemon.mesh()
-    return inbox(mesh).filter(({ doc }) => all || doc.startsWith("config/")).map(({ shape }) => shape)
+    return inbox(mesh).filter(({ doc }) => all || doc.startsWith("config/")).map(({ shape, refused }) => ({ ...shape, ...(refused === undefined ? {} : { refused }) }))
   }),
 
   "config.resolve": (input, call) => Effect.gen(function*() {
@@ -184,12 +186,21 @@ export const configHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     if ("why" in known) return yield* refuse("not-found", known.why, "kos config show --defaults")
     const { setting } = known.value
     const explained = explain(daemon.config(), known.value.path)
-    const conflict = inbox(mesh).find(({ shape }) => shape.path === known.value.path)?.shape ?? null
+    const { policy } = mesh.dispatch
+    const conflict = inbox(mesh).find(({ shape, refused }) => refused === undefined && shape.path === known.value.path)?.shape ?? null
+    const namespace = namespaceOf(known.value.path)
+    const subject = "why" in namespace ? undefined : subjectOf(configDoc("mesh", namespace.value), known.value.path)
+    const demand = demandOf(policy.rules(), subject ?? { kind: "config/mesh", parts: [known.value.path] })
+    const written = policy.rules().find(({ name }) => name !== "" && name === demand.rule?.name)
+    const refused = policy.documents().flatMap(([doc, { left }]) => left.filter(({ key }) => key === known.value.path)
+      .map((one) => ({ document: doc, value: one.value ?? null, by: byAt(mesh, one), why: refusedSentence(mesh, one) })))
     return {
       path: known.value.path, sentence: setting.about, type: settingExpects(setting), default: setting.default ?? null,
       value: explained.winner?.value ?? null, winner: explained.winner?.layer ?? "default",
       layers: explained.layers.map((layer) => ({ layer: layer.layer, value: layer.value, by: byOfValue(mesh, layer), ...(layer.from === "" ? {} : { from: layer.from }) })),
-      conflict, restart: false
+      conflict, refused,
+      policy: { may: demand.may, approvals: demand.approvals, by: demand.by, rule: ruleShown(demand.rule), setBy: written === undefined ? null : byAt(mesh, written.at) },
+      restart: false
     }
   })
 })
@@ -209,8 +220,20 @@ const resolve = (daemon: DaemonView, documents: Documents, family: Family, comma
     : family === "agents" ? decideAgents(documents, command)
     : decideMemory(documents, command, { pageBytesMax: settingBytes(daemon.config(), "memory.page.bytes.max") })
 
-const inbox = (mesh: MeshView): ReadonlyArray<{ readonly doc: DocId; readonly shape: ConflictShape }> =>
-  mesh.tables.documents.conflicts().flatMap(({ id, conflicts }) => conflicts.map((conflict) => ({ doc: id, shape: { ...conflictShape(mesh, id, conflict), id: conflictId(id, conflict) } })))
+/** Conflicts, and values that are not in force because who wrote them may not, where there is no conflict anyway. */
+const inbox = (mesh: MeshView): ReadonlyArray<{ readonly doc: DocId; readonly shape: ConflictShape; readonly refused?: string }> => {
+  const conflicts = mesh.tables.documents.conflicts().flatMap(({ id, conflicts }) => conflicts.map((conflict) => ({ doc: id, shape: { ...conflictShape(mesh, id, conflict), id: conflictId(id, conflict) } })))
+  const refused = refusedValues(mesh)
+  return [
+    ...conflicts.map((entry) => {
+      const why = refused.find(({ doc, shape }) => doc === entry.doc && shape.path === entry.shape.path)?.refused
+      return why === undefined ? entry : { ...entry, refused: why }
+    }),
+    ...refused.filter(({ doc, shape }) => !conflicts.some((entry) => entry.doc === doc && entry.shape.path === shape.path))
+  ]
+}
+
+const ruleShown = (rule: Rule | undefined): string => rule === undefined ? "members write" : rule.name === "" ? `built-in: ${rule.text}` : `${rule.name}: ${rule.text}`
 
 const valueAtKey = (value: { readonly [key: string]: Json }, key: string): Json => {
   if (!key.startsWith("fields.")) return value[key] ?? null

@@ -94,11 +94,11 @@ export const eventHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     return yield* Effect.flatten(withFrames(mesh, "the state could not be read", (frames) => shownAt(mesh, frames, point, text, path)))
   }),
 
-  "event.verify": ({ node }, call) => Effect.gen(function*() {
+  "event.verify": ({ node, all }, call) => Effect.gen(function*() {
     const mesh = daemon.mesh()
     const only = node === undefined ? undefined : yield* logsOfNode(mesh, node)
     const began = daemon.now()
-    const found = yield* attempt("verifying failed", () => verifyLogs(mesh, only, call.progress))
+    const found = yield* attempt("verifying failed", () => verifyLogs(mesh, only, all, call.progress))
     return { ...found, ms: Math.max(0, Math.round(daemon.now() - began)) }
   }),
 
@@ -176,7 +176,7 @@ const proofOf = (mesh: MeshView, rows: ReadonlyArray<IndexRow>, progress: (done:
         return source === undefined ? [] : [[source.log, source] as const]
       }))
       return buildProof({
-        mesh: mesh.mesh, events: rows, operations: mesh.members.operations(), source: (log) => sources.get(log), epochKey: (epoch) => mesh.keyring.key(epoch), progress
+        mesh: mesh.mesh, events: rows, operations: mesh.members.operations(), source: (log) => sources.get(log), epochKeys: (epoch) => mesh.keyring.keys(epoch), progress
       }).pipe(Effect.mapError((error) => refuse(error.reason === "too-large" ? "usage" : "failed", error.detail)))
     },
     (cores) => Effect.promise(() => Promise.all(cores.map((core) => core.close())))

@@ -1,15 +1,20 @@
 import { Effect, Queue, Stream } from "effect"
 import { readdir, stat } from "node:fs/promises"
 import { settingBytes } from "../../projections/families/config-view.ts"
+import { rankOf } from "../../codec/operation.ts"
 import { findMember } from "../../projections/membership.ts"
+import { secretsReadableBy } from "../../projections/secrets.ts"
 import type { DaemonView, MeshView } from "../node.ts"
 import type { Handlers, OutputOf } from "../operations/table.ts"
-import { modeOf } from "./mesh.ts"
+import { twinOf } from "./key.ts"
+import { meetingWarnings } from "./meeting.ts"
+import { modeOf, sizeOf } from "./mesh.ts"
+import { refusedValues } from "./approval.ts"
 import { peerStates } from "./peers.ts"
 import { momentOf, refuse, timeText } from "./reading.ts"
 import { until } from "./sync.ts"
 
-type Names = "status" | "doctor" | "logs" | "wait" | "join" | "leave"
+type Names = "status" | "doctor" | "logs" | "wait"
 type Status = OutputOf<"status">
 
 /** Log lines that wait for a slow reader of `logs -f`; older ones are dropped. */
@@ -57,32 +62,6 @@ export const everydayHandlers = (daemon: DaemonView): Pick<Handlers, Names> => (
       return mesh.swarm.sessions().some((session) => session.device === member?.device && session.phase === "ready")
     })
     return held ? met(`in touch with ${name}`) : yield* over()
-  }),
-
-  join: ({ invite, timeout }, call) => Effect.gen(function*() {
-    const joined = yield* daemon.join(invite, timeout * 1_000)
-    const mesh = daemon.mesh()
-    const view = mesh.members.view()
-    const done = yield* mesh.dispatch.run("join", call, [], Effect.succeed({
-      summary: `joined ${view.name}`, events: [{ type: "command.done/1", subject: "mesh", body: { name: "join", detail: `joined ${view.name}, admitted by ${joined.admittedBy}` } }]
-    }))
-    return {
-      mesh: { id: mesh.mesh, name: view.name }, role: joined.role, admittedBy: joined.admittedBy, synced: joined.synced,
-      members: [...view.members.values()].filter((member) => member.standing === "member").length, ...done
-    }
-  }),
-
-  leave: ({ force }) => Effect.gen(function*() {
-    const mesh = daemon.mesh()
-    const name = mesh.members.view().name
-    const others = [...peerStates(mesh).values()]
-    if (others.length === 0) return yield* refuse("conflict", "this node is the whole mesh; there is nothing to leave")
-    const safe = others.some((peer) => peer.waiting === 0)
-    if (!safe && !force) {
-      return yield* refuse("conflict", "events of this node have reached nobody yet; they would stay here alone", "kos sync now, or kos leave --force")
-    }
-    yield* daemon.leave()
-    return { summary: `left ${name}; this node is a mesh of its own again, and what it held is kept`, events: [] }
   })
 })
 
@@ -122,7 +101,7 @@ const statusOf = async (daemon: DaemonView): Promise<Status> => {
       name: members.nameOf(vault.deviceId), device: vault.deviceId, log: journal.log(), home: daemon.home, version: daemon.version, pid: process.pid,
       startedAt: timeText(mesh.startedMs), ready, mode
     },
-    mesh: { id: mesh.mesh, name: view.name, members: peers.length + 1, inTouch },
+    mesh: { id: mesh.mesh, name: view.name, members: peers.length + 1, inTouch }, ...othersOf(daemon, mesh),
     peers: peers.map(({ waitingSince: _, carrier, remote, lastSeen, ...peer }) => ({
       ...peer, ...(carrier === undefined ? {} : { carrier }), ...(remote === undefined ? {} : { remote }), ...(lastSeen === undefined ? {} : { lastSeen })
     })),
@@ -137,6 +116,12 @@ const statusOf = async (daemon: DaemonView): Promise<Status> => {
     warnings: documents.waiting > 0 ? [...warnings, `${documents.waiting} changes wait for others that have not arrived`] : warnings,
     next: nextOf({ conflicts, unwell, peers: peers.length, mode, warnings: warnings.length })
   }
+}
+
+/** One line for each other mesh of this home. */
+const othersOf = (daemon: DaemonView, here: MeshView): Pick<Status, "others"> => {
+  const others = daemon.meshes().filter(({ id }) => id !== here.mesh)
+  return others.length === 0 ? {} : { others: others.map(({ id, name, isDefault, mesh, fault }) => ({ name, id, default: isDefault, ...sizeOf(mesh), ...(fault === undefined ? {} : { fault }) })) }
 }
 
 const ownLogs = (mesh: MeshView): ReadonlyArray<string> =>
@@ -154,14 +139,46 @@ const usedBytes = async (home: string): Promise<number> => {
 }
 
 const warningsOf = (daemon: DaemonView, mesh: MeshView, free: number, unwell: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const warnings: Array<string> = []
+  const warnings: Array<string> = [...meetingWarnings(daemon, mesh)]
   if (mesh.runner.fault !== undefined) warnings.push(`nothing is folded at the moment: ${mesh.runner.fault}`)
-  for (const [log, detail] of mesh.diverged) warnings.push(`the log ${log.slice(0, 8)} has two histories: ${detail}`)
+  warnings.push(...evidenceWarnings(mesh), ...trustWarnings(daemon, mesh))
   for (const { log, length } of mesh.tables.witnesses.contradictions()) warnings.push(`members witnessed different histories of log ${log.slice(0, 8)} at ${length} blocks`)
+  const twin = twinOf(mesh)
+  if (twin !== undefined) warnings.push(twin)
   if (free < settingBytes(daemon.config(), "disk.free.min")) warnings.push(`only ${Math.round(free / 1_048_576)} MiB are free on the disk`)
   for (const doc of unwell.slice(0, 3)) warnings.push(`the document ${doc} is quarantined; its last valid state is in force`)
   warnings.push(...daemon.config().faults.slice(0, 3))
   return warnings
+}
+
+/** What waits for a person: values that may not be in force, proposals, secrets that somebody who left could read. */
+const trustWarnings = (daemon: DaemonView, mesh: MeshView): ReadonlyArray<string> => {
+  const { members, vault, dispatch } = mesh
+  const refused = refusedValues(mesh)
+  const me = members.view().members.get(vault.deviceId)
+  const waiting = dispatch.policy.proposals(daemon.now()).filter(({ state, device, by, given }) => state === "open" && device !== vault.deviceId &&
+    me !== undefined && rankOf(me.role) >= rankOf(by) && !given.some((word) => word.device === vault.deviceId))
+  const gone = [...members.view().members.values()].filter((member) => member.standing === "revoked")
+  const secrets = new Set(gone.flatMap((member) => [...secretsReadableBy(mesh, member.device)]))
+  return [
+    ...refused.slice(0, 3).map(({ doc, shape, refused: why }) => `${doc} ${shape.path} is not in force: ${why}`),
+    ...(waiting.length === 0 ? [] : [`${waiting.length === 1 ? "a change waits" : `${waiting.length} changes wait`} for this node's word: kos approval list`]),
+    ...(secrets.size === 0 ? [] : [`rotate what an expelled node could read: ${[...secrets].slice(0, 5).join(", ")}`])
+  ]
+}
+
+/** Logs that were written twice, and what it takes to go on. */
+const evidenceWarnings = (mesh: MeshView): ReadonlyArray<string> => {
+  const { members } = mesh
+  const evidence = members.evidence()
+  const proven = evidence.filter(({ decided }) => decided === undefined).map(({ accused, length }) => {
+    const device = members.deviceOf(accused)
+    const whose = device === mesh.vault.deviceId ? "this node's log" : `the log of ${device === undefined ? accused.slice(0, 8) : members.nameOf(device)}`
+    return `${whose} was written twice from block ${length - 1} on; nothing of it counts from there until an admin decides: kos node clear ${device === undefined ? "NODE" : members.nameOf(device)}`
+  })
+  const hearsay = [...mesh.diverged].filter(([log]) => !evidence.some(({ accused }) => accused === log))
+    .map(([log, detail]) => `a peer shows another history of log ${log.slice(0, 8)} and no proof: ${detail}`)
+  return [...proven, ...hearsay]
 }
 
 interface Facts {

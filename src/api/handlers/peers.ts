@@ -27,15 +27,21 @@ export const peerStates = (mesh: MeshView): ReadonlyMap<string, PeerState> => {
     const peer = tables.receipts.peer(device)
     const session = open.get(device)
     const rest = waiting.get(device)
-    const seen = session === undefined ? Math.max(peer?.lastUpMs ?? 0, peer?.lastDownMs ?? 0) : undefined
     const behind = logs.reduce((sum, log) => {
       const ours = log === mesh.journal.log() ? mesh.journal.length() : tables.heads.get(log)?.length ?? 0
       return sum + Math.max(0, tables.receipts.held(device, log) - ours)
     }, 0)
     return [device, {
       name, device, inTouch: session !== undefined, carrier: session?.carrier ?? peer?.carrier, remote: session?.remote ?? peer?.remote,
-      lastSeen: seen === undefined || seen === 0 ? undefined : timeText(seen), waiting: rest?.events ?? 0,
+      lastSeen: session === undefined ? lastSeenOf(mesh, device) : undefined, waiting: rest?.events ?? 0,
       waitingSince: rest?.sinceMs === undefined ? undefined : timeText(rest.sinceMs), behind
     }]
   }))
+}
+
+/** When a device was last in touch, also one that belongs no more. */
+export const lastSeenOf = ({ tables }: MeshView, device: string): string | undefined => {
+  const peer = tables.receipts.peer(device)
+  const seen = Math.max(peer?.lastUpMs ?? 0, peer?.lastDownMs ?? 0)
+  return seen === 0 ? undefined : timeText(seen)
 }

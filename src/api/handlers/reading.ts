@@ -2,7 +2,9 @@
 import { Effect } from "effect"
 import { type Address, addressText, parseAddress, type Point } from "../../codec/address.ts"
 import { isHex } from "../../codec/bytes.ts"
+import { operationHash } from "../../codec/operation.ts"
 import { Refusal } from "../../commands/refusal.ts"
+import { operationTypes } from "../../events/catalogue.ts"
 import { ingestBlock, type IngestedEvent } from "../../events/ingest.ts"
 import { findMember } from "../../projections/membership.ts"
 import { parseDuration } from "../../projections/families/values.ts"
@@ -86,8 +88,21 @@ export const eventRow = (mesh: MeshView, row: IndexRow, event: IngestedEvent | u
     device, actor: row.actor, subject: row.subject, known: row.status !== "unknown",
     // What its author says of an event that does not count is not what a person should read first.
     summary: row.status === "quarantined" && event?._tag === "Known"
-      ? `quarantined: ${mesh.tables.quarantine.why(row.log, row.block, row.offset) ?? "it does not count"}` : summaryOf(event)
+      ? `quarantined: ${mesh.tables.quarantine.why(row.log, row.block, row.offset) ?? "it does not count"}` : named(mesh, voided(mesh, event) ?? summaryOf(event))
   }
+}
+
+/** Whole device keys become names where they are known. */
+const named = (mesh: MeshView, text: string): string =>
+  text.replace(/\b[0-9a-f]{64}\b/g, (key) => mesh.members.view().members.get(key)?.name ?? key.slice(0, 8))
+
+/** A membership operation that does not count says so before what it says. */
+const voided = (mesh: MeshView, event: IngestedEvent | undefined): string | undefined => {
+  if (event?._tag !== "Known" || !operationTypes.has(event.envelope.type)) return undefined
+  const { body } = event
+  const bytes = typeof body === "object" && body !== null && "operation" in body && body.operation instanceof Uint8Array ? body.operation : undefined
+  const why = bytes === undefined ? undefined : mesh.members.whyVoid(operationHash(bytes.subarray(64)))
+  return why === undefined ? undefined : `does not count (${why}): ${summaryOf(event)}`
 }
 
 export const cloudEvent = (mesh: MeshView, row: IndexRow, event: IngestedEvent | undefined): CloudEvent => {

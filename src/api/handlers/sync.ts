@@ -115,7 +115,7 @@ export const syncHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     const report = yield* Effect.tryPromise({
       try: () => importBundle(mesh.swarmHost, file, { onProgress: (done) => call.progress(done, done, "bytes") }),
       catch: (cause) => cause instanceof BundleRefused
-        ? refuse(cause.reason === "foreign" ? "denied" : "usage", cause.message) : refuse("failed", `${file} could not be read: ${cause instanceof Error ? cause.message : String(cause)}`)
+        ? refuse(["foreign", "stranger", "revoked"].includes(cause.reason) ? "denied" : "usage", cause.message) : refuse("failed", `${file} could not be read: ${cause instanceof Error ? cause.message : String(cause)}`)
     })
     yield* Effect.promise(() => mesh.runner.idle())
     const taken = report.logs.filter((log) => log.state === "taken")

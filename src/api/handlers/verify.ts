@@ -19,32 +19,39 @@ const faultsMax = 50
 type Found = Omit<OutputOf<"event.verify">, "ms">
 type LogReport = Found["logs"][number]
 
+/** Of `only`, or of present members, or with `all` of everybody who ever belonged. */
 export const verifyLogs = async (
-  mesh: MeshView, only: ReadonlyArray<string> | undefined, progress: (done: number, total: number, what: string) => void
+  mesh: MeshView, only: ReadonlyArray<string> | undefined, all: boolean, progress: (done: number, total: number, what: string) => void
 ): Promise<Found> => {
   const { members, tables, journal } = mesh
-  const known = members.logs()
-  const wanted = known.filter(({ log }) => only === undefined || only.includes(log))
+  const view = members.view()
+  const wanted = members.logs().filter(({ log, device }) => only === undefined ? all || view.members.get(device)?.standing === "member" : only.includes(log))
   const lengths = new Map(wanted.map(({ log }) => [log, log === journal.log() ? journal.length() : tables.heads.get(log)?.length ?? 0]))
   const total = [...lengths.values()].reduce((sum, length) => sum + length, 0)
   let done = 0
   const logs: Array<LogReport> = []
-  for (const { log, device, closedAt } of wanted) {
-    logs.push(await verifyLog(mesh, log, device, lengths.get(log) ?? 0, closedAt, () => progress(++done, total, "verifying")))
+  for (const { log, device, cutAt } of wanted) {
+    logs.push(await verifyLog(mesh, log, device, lengths.get(log) ?? 0, cutAt, () => progress(++done, total, "verifying")))
   }
-  const contradictions = tables.witnesses.contradictions().filter(({ log }) => only === undefined || only.includes(log))
+  const looked = new Set(wanted.map(({ log }) => log))
+  const contradictions = tables.witnesses.contradictions().filter(({ log }) => looked.has(log))
+  const proven = members.evidence().filter(({ accused }) => looked.has(accused))
   const misbehaviour = [
     ...contradictions.map(({ log, length, claims }) => ({
       log, node: nodeOf(mesh, log), length,
       detail: claims.map(({ treeHash, devices }) => `${treeHash.slice(0, 8)} by ${devices.map((device) => members.nameOf(device)).join(", ")}`).join(" against ")
     })),
-    ...[...mesh.diverged].map(([log, detail]) => ({ log, node: nodeOf(mesh, log), length: tables.heads.get(log)?.length ?? 0, detail }))
+    ...proven.map(({ accused, length, decided }) => ({
+      log: accused, node: nodeOf(mesh, accused), length,
+      detail: decided === undefined ? "two signed histories; its blocks count up to there until an admin decides" : `two signed histories; ${decided.treeHash.slice(0, 8)} stands by decision`
+    })),
+    ...[...mesh.diverged].filter(([log]) => looked.has(log) && !proven.some(({ accused }) => accused === log)).map(([log, detail]) => ({ log, node: nodeOf(mesh, log), length: tables.heads.get(log)?.length ?? 0, detail }))
   ]
   return { clean: misbehaviour.length === 0 && logs.every((log) => log.faults.length === 0), logs, misbehaviour }
 }
 
 const verifyLog = async (
-  mesh: MeshView, log: string, device: string, length: number, closedAt: number | undefined, step: () => void
+  mesh: MeshView, log: string, device: string, length: number, cutAt: number | undefined, step: () => void
 ): Promise<LogReport> => {
   const faults: Array<{ readonly address: string; readonly why: string }> = []
   let left = 0
@@ -55,7 +62,11 @@ const verifyLog = async (
   const witnesses = mesh.tables.witnesses.of(log)
   const byLength = new Map(witnesses.map((witness) => [witness.length, witness]))
   let agreed = 0
+  let witnessed = 0
+  let contradicted = 0
   let events = 0
+  let beyond = 0
+  let sealed = 0
   const hasher = new TreeHasher()
   const held = await mesh.store.openHeld(log)
   try {
@@ -69,13 +80,17 @@ const verifyLog = async (
         hasher.append(bytes)
         const witness = byLength.get(block + 1)
         if (witness !== undefined) {
-          if (witness.treeHash === toHex(hasher.treeHash())) agreed++
-          else fault(`${log}/${block}`, `${mesh.members.nameOf(witness.device)} witnessed another history at length ${witness.length}`)
+          if (witness.treeHash === toHex(hasher.treeHash())) {
+            agreed++
+            witnessed = block + 1
+          } else contradicted++
+          if (witness.treeHash !== toHex(hasher.treeHash())) fault(`${log}/${block}`, `${mesh.members.nameOf(witness.device)} witnessed another history at length ${witness.length}`)
         }
-        if (closedAt !== undefined && block >= closedAt) return fault(`${log}/${block}`, `the log was closed at ${closedAt} blocks`)
+        // Kept and passed on, and nothing is made of them.
+        if (cutAt !== undefined && block >= cutAt) return void beyond++
         const ingested = ingestBlock(bytes, { log, block }, mesh.keyring)
         if (ingested._tag === "Quarantined") return fault(`${log}/${block}`, ingested.why)
-        if (ingested._tag === "Sealed") return undefined
+        if (ingested._tag === "Sealed") return void sealed++
         events += ingested.events.length
         ingested.events.forEach((event, offset) => {
           if (event._tag === "Quarantined") fault(`${log}/${block}.${offset}`, event.why)
@@ -91,7 +106,12 @@ const verifyLog = async (
       if (why !== undefined) fault(`${log}/${length - 1}`, why)
     }
     if (left > 0) faults.push({ address: log, why: `and ${left} more faults` })
-    return { log, node: mesh.members.nameOf(device), blocks: length, events, treeHash: computed, fork: held.fork(), witnesses: agreed, faults }
+    const others = mesh.members.view().members.keys()
+    const known = Math.max(length, ...[...others].map((other) => mesh.tables.receipts.held(other, log)))
+    return {
+      log, node: mesh.members.nameOf(device), blocks: length, events, treeHash: computed, fork: held.fork(), witnesses: agreed, witnessed,
+      gaps: known - length, conflicts: contradicted, beyond, sealed, faults
+    }
   } finally {
     await held.close()
   }

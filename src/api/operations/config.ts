@@ -133,10 +133,14 @@ export const configRevert = operation("config.revert", {
 })
 
 export const configConflicts = operation("config.conflicts", {
-  summary: "List values that were changed in two places, neither knowing the other.",
+  summary: "List values that were changed in two places, neither knowing the other, and values of those who may not.",
   kind: "query",
   input: Schema.Struct({ all: flag }),
-  output: Schema.Array(ConflictShape),
+  output: Schema.Array(Schema.Struct({
+    ...ConflictShape.fields,
+    /** Not a conflict: somebody wrote here who may not, and this says who and why; the value in force is the winner, when there is one. */
+    refused: Schema.optionalKey(Schema.String)
+  })),
   cli: { describe: { all: "also conflicts in agents and memory" }, alias: { a: "all" }, examples: ["kos config conflicts"] }
 })
 
@@ -167,6 +171,10 @@ export const configExplain = operation("config.explain", {
     /** Every layer that says something, strongest first. */
     layers: Schema.Array(Schema.Struct({ layer: Source, value: Json, by: Schema.NullOr(By), from: Schema.optionalKey(Schema.String) })),
     conflict: Schema.NullOr(ConflictShape),
+    /** Who may change it for the whole mesh, by which rule, and who set that; `approvals` of `by` when it needs some. */
+    policy: Schema.Struct({ may: Schema.Literals(["member", "admin", "owner"]), approvals: Schema.Natural, by: Schema.Literals(["admin", "owner"]), rule: Schema.String, setBy: Schema.NullOr(By) }),
+    /** Values that are not in force, because who wrote them may not. */
+    refused: Schema.Array(Schema.Struct({ document: Schema.String, value: Schema.NullOr(Json), by: By, why: Schema.String })),
     restart: Schema.Boolean
   }),
   cli: { positional: ["path"], describe: { path: "a setting" }, examples: ["kos config explain network.port"] }

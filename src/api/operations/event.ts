@@ -64,20 +64,31 @@ export const eventAt = operation("event.at", {
 export const eventVerify = operation("event.verify", {
   summary: "Recompute signatures, hashes, frames and checkpoints of every log from its blocks.",
   kind: "query",
-  input: Schema.Struct({ node: Schema.optionalKey(Word) }),
+  input: Schema.Struct({ node: Schema.optionalKey(Word), all: flag }),
   output: Schema.Struct({
     clean: Schema.Boolean,
     logs: Schema.Array(Schema.Struct({
       log: KeyHex, node: Schema.String, blocks: Schema.Natural, events: Schema.Natural, treeHash: Schema.String, fork: Schema.Natural,
       /** Checkpoints by other nodes that agree with it. */
       witnesses: Schema.Natural,
+      /** Blocks up to the last such checkpoint. */
+      witnessed: Schema.Natural,
+      /** Blocks that others hold and this node does not. */
+      gaps: Schema.Natural,
+      /** Checkpoints that contradict it. */
+      conflicts: Schema.Natural,
+      /** Blocks beyond its cut-off, which do not count, and blocks that this node has no key for. */
+      beyond: Schema.Natural, sealed: Schema.Natural,
       faults: Schema.Array(Schema.Struct({ address: Schema.String, why: Schema.String }))
     })),
     /** Proofs that a log's author signed two histories. */
     misbehaviour: Schema.Array(Schema.Struct({ log: KeyHex, node: Schema.String, length: Schema.Natural, detail: Schema.String })),
     ms: Schema.Natural
   }),
-  cli: { positional: ["node"], describe: { node: "only this node's logs" }, examples: ["kos event verify"] }
+  cli: {
+    positional: ["node"], describe: { node: "only this node's logs", all: "also logs of nodes that left or were expelled" }, alias: { a: "all" },
+    examples: ["kos event verify", "kos event verify --all"]
+  }
 })
 
 export const ProofFile = Schema.Struct({ file: Schema.String, events: Schema.Natural, blocks: Schema.Natural, bytes: Schema.Natural })

@@ -1,7 +1,7 @@
 /** The one-word commands: what a person types first. */
 import { Schema } from "effect"
 import { operation } from "../operation.ts"
-import { CloudEvent, Done, eventFilter, eventFilterDescribe, flag, KeyHex, limit, Time, Word } from "./common.ts"
+import { CloudEvent, eventFilter, eventFilterDescribe, flag, KeyHex, limit, Time, Word } from "./common.ts"
 import { Mode } from "./mesh.ts"
 
 export const init = operation("init", {
@@ -49,6 +49,10 @@ export const status = operation("status", {
       /** Members in touch, this node counted. */
       inTouch: Schema.Natural
     }),
+    /** The other meshes that this node is in. */
+    others: Schema.optionalKey(Schema.Array(Schema.Struct({
+      name: Schema.String, id: KeyHex, default: Schema.Boolean, members: Schema.Natural, inTouch: Schema.Natural, fault: Schema.optionalKey(Schema.String)
+    }))),
     peers: Schema.Array(Peer),
     events: Schema.Struct({ total: Schema.Natural, own: Schema.Natural, newestArrival: Schema.Natural }),
     conflicts: Schema.Natural,
@@ -136,29 +140,4 @@ export const wait = operation("wait", {
     describe: { condition: "ready, synced or peer=NAME", timeout: "give up after this many seconds (exit 7)" },
     examples: ["kos wait ready", "kos wait synced --timeout 300", "kos wait peer=attic"]
   }
-})
-
-export const join = operation("join", {
-  summary: "Enter a mesh with an invite.",
-  kind: "command",
-  input: Schema.Struct({ invite: Schema.NonEmptyString.check(Schema.isMaxLength(4096)), timeout: limit(60, 3_600) }),
-  output: Schema.Struct({
-    mesh: Schema.Struct({ id: KeyHex, name: Schema.String }), role: Schema.String, members: Schema.Natural, admittedBy: Schema.String,
-    /** False while the first sync goes on. */
-    synced: Schema.Boolean,
-    ...Done.fields
-  }),
-  cli: {
-    positional: ["invite"], stdin: "invite",
-    describe: { invite: "the invite as text or words", timeout: "give up after this many seconds (exit 7)" },
-    examples: ["kos join kos1…"]
-  }
-})
-
-export const leave = operation("leave", {
-  summary: "Leave the mesh: this node keeps what it holds and is a mesh of its own again.",
-  kind: "command",
-  input: Schema.Struct({ force: flag }),
-  output: Done,
-  cli: { describe: { force: "leave although events of this node have reached nobody yet" }, examples: ["kos leave"] }
 })

@@ -12,7 +12,8 @@ export const daemonRun = operation("daemon.run", {
     name: Schema.optionalKey(Word),
     bootstrap: Schema.optionalKey(Schema.Array(Word)),
     lanOnly: flag,
-    level: Schema.optionalKey(LogLevel)
+    level: Schema.optionalKey(LogLevel),
+    passphraseFile: Schema.optionalKey(Word)
   }),
   /** Said once, when it is ready; then it runs until it is told to stop. */
   output: Schema.Struct({
@@ -24,7 +25,8 @@ export const daemonRun = operation("daemon.run", {
   cli: {
     describe: {
       name: "name for a node that is new", bootstrap: "DHT to use instead of the public one: HOST:PORT; may be given several times",
-      lanOnly: "no DHT at all, only the local network", level: "what to log: debug, info, warn or error"
+      lanOnly: "no DHT at all, only the local network", level: "what to log: debug, info, warn or error",
+      passphraseFile: "file whose content is the passphrase of the home's keys; - reads stdin (or KOS_PASSPHRASE_FILE)"
     },
     examples: ["kos daemon run", "kos --home /tmp/second daemon run --bootstrap 127.0.0.1:49737"]
   }

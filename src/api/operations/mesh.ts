@@ -1,12 +1,10 @@
 import { Schema } from "effect"
 import { operation } from "../operation.ts"
-import { By, Done, DurationText, flag, KeyHex, limit, Time, withDefault, Word } from "./common.ts"
+import { Readable, Role } from "./roles.ts"
+import { By, Done, flag, KeyHex, Time, Word } from "./common.ts"
 
 /** `joined`: meet other nodes; `isolated`: open no connection at all. */
 export const Mode = Schema.Literals(["isolated", "joined"])
-/** Roles by rising right; owner and member are in use now. */
-export const Role = Schema.Literals(["seeder", "reader", "member", "admin", "owner"])
-
 const Mesh = Schema.Struct({
   id: KeyHex, name: Schema.String, mode: Mode, created: Time, role: Role,
   members: Schema.Array(Schema.Struct({
@@ -15,11 +13,47 @@ const Mesh = Schema.Struct({
 })
 
 export const meshCreate = operation("mesh.create", {
-  summary: "Name this node's mesh so that others can be invited.",
+  summary: "Name this node's mesh so that others can be invited; with --another, make a further one beside it.",
+  kind: "command",
+  input: Schema.Struct({ name: Word, another: flag }),
+  output: Schema.Struct({ id: KeyHex, name: Schema.String, ...Done.fields }),
+  cli: {
+    positional: ["name"], describe: { name: "what its people call it", another: "a further mesh, in which this node has a device key of its own" },
+    examples: ["kos mesh create hill", "kos mesh create allotments --another"]
+  }
+})
+
+const MeshRow = Schema.Struct({
+  id: KeyHex, name: Schema.String,
+  /** Commands that name no mesh go here. */
+  default: Schema.Boolean,
+  /** Absent when it could not be opened; `fault` says why. */
+  role: Schema.optionalKey(Role),
+  standing: Schema.optionalKey(Schema.Literals(["member", "revoked", "left"])),
+  /** This node's device key there. */
+  device: Schema.optionalKey(KeyHex),
+  members: Schema.Natural,
+  /** Members in touch, this node counted. */
+  inTouch: Schema.Natural,
+  /** It is a federation: nothing but shared things is in it. */
+  federation: Schema.Boolean,
+  fault: Schema.optionalKey(Schema.String)
+})
+
+export const meshList = operation("mesh.list", {
+  summary: "List the meshes that this node is in.",
+  kind: "query",
+  input: Schema.Struct({}),
+  output: Schema.Array(MeshRow),
+  cli: { describe: {}, examples: ["kos mesh list", "kos --mesh allotments status"] }
+})
+
+export const meshUse = operation("mesh.use", {
+  summary: "Choose the mesh that commands go to when they name none.",
   kind: "command",
   input: Schema.Struct({ name: Word }),
   output: Schema.Struct({ id: KeyHex, name: Schema.String, ...Done.fields }),
-  cli: { positional: ["name"], describe: { name: "what its people call it" }, examples: ["kos mesh create hill"] }
+  cli: { positional: ["name"], describe: { name: "its name, or 8 digits or more of its id" }, examples: ["kos mesh use allotments"] }
 })
 
 export const meshShow = operation("mesh.show", {
@@ -36,48 +70,6 @@ export const meshMode = operation("mesh.mode", {
   input: Schema.Struct({ mode: Schema.optionalKey(Mode) }),
   output: Schema.Struct({ mode: Mode, ...Done.fields }),
   cli: { positional: ["mode"], describe: { mode: "isolated or joined; shows the present one when left out" }, examples: ["kos mesh mode", "kos mesh mode isolated"] }
-})
-
-const InviteRow = Schema.Struct({
-  /** Short id to revoke it by. */
-  id: Schema.String,
-  role: Role,
-  issued: By,
-  expires: Time,
-  uses: Schema.Natural,
-  used: Schema.Natural,
-  state: Schema.Literals(["open", "used", "expired", "withdrawn"])
-})
-
-export const inviteCreate = operation("invite.create", {
-  summary: "Make an invite for another device.",
-  kind: "command",
-  input: Schema.Struct({
-    role: withDefault(Role, "member"),
-    expires: Schema.optionalKey(DurationText),
-    uses: limit(1, 100)
-  }),
-  output: Schema.Struct({ ...InviteRow.fields, invite: Schema.String, words: Schema.optionalKey(Schema.String), qr: Schema.optionalKey(Schema.String) }),
-  cli: {
-    describe: { role: "what the newcomer may do", expires: "how long it is good for: 30m, 24h, 7d (default: the setting invite.expires)", uses: "how many devices may use it" },
-    examples: ["kos invite create", "kos invite create --expires 1h --uses 3"]
-  }
-})
-
-export const inviteList = operation("invite.list", {
-  summary: "List invites and what became of them.",
-  kind: "query",
-  input: Schema.Struct({ all: flag }),
-  output: Schema.Array(InviteRow),
-  cli: { describe: { all: "also used, expired and withdrawn ones" }, alias: { a: "all" }, examples: ["kos invite list --all"] }
-})
-
-export const inviteRevoke = operation("invite.revoke", {
-  summary: "Withdraw an invite.",
-  kind: "command",
-  input: Schema.Struct({ id: Word }),
-  output: Done,
-  cli: { positional: ["id"], describe: { id: "its id, from `kos invite list`" }, examples: ["kos invite revoke 7f3a"] }
 })
 
 const NodeRow = Schema.Struct({
@@ -98,9 +90,19 @@ const NodeRow = Schema.Struct({
 export const nodeList = operation("node.list", {
   summary: "List the nodes of the mesh.",
   kind: "query",
-  input: Schema.Struct({ all: flag }),
-  output: Schema.Array(NodeRow),
-  cli: { describe: { all: "also nodes that left or were revoked" }, alias: { a: "all" }, examples: ["kos node list"] }
+  input: Schema.Struct({ all: flag, federated: flag }),
+  output: Schema.Array(Schema.Struct({
+    ...NodeRow.fields,
+    /** Absent for a node of another mesh, whose role there is nobody's business here. */
+    role: Schema.optionalKey(Role),
+    /** Of a node of another mesh: that mesh's name, and its services whose names are shared. */
+    mesh: Schema.optionalKey(Schema.String),
+    services: Schema.optionalKey(Schema.Array(Schema.String))
+  })),
+  cli: {
+    describe: { all: "also nodes that left or were revoked", federated: "nodes of other meshes instead, as they share their names: NAME.MESH" }, alias: { a: "all" },
+    examples: ["kos node list", "kos node list --federated"]
+  }
 })
 
 export const nodeShow = operation("node.show", {
@@ -110,12 +112,21 @@ export const nodeShow = operation("node.show", {
   output: Schema.Struct({
     ...NodeRow.fields,
     admitted: Schema.optionalKey(By),
+    /** Who gave it its present role, when that was not its admission. */
+    granted: Schema.optionalKey(By),
+    revoked: Schema.optionalKey(Schema.Struct({ ...By.fields, reason: Schema.String })),
+    /** What its role lets it do, one sentence each. */
+    rights: Schema.Array(Schema.String),
+    readable: Readable,
     version: Schema.optionalKey(Schema.String),
     logs: Schema.Array(Schema.Struct({
       log: KeyHex, epoch: Schema.Natural,
       /** Blocks held here. */
       length: Schema.Natural,
-      state: Schema.Literals(["open", "closed", "diverged"]),
+      /** Blocks that count, when that is not all. */
+      counts: Schema.optionalKey(Schema.Natural),
+      /** `held`: two signed histories of it were shown, and no admin has decided; `diverged`: a peer says so and cannot prove it. */
+      state: Schema.Literals(["open", "closed", "held", "diverged"]),
       /** Newest event, as its author's clock had it. */
       last: Schema.optionalKey(Time)
     })),

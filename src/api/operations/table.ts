@@ -1,26 +1,37 @@
 /** Every operation there is, in the order in which help shows them. */
 import type { Handler, Operation } from "../operation.ts"
 import { agentApply, agentList, agentRemove, agentShow, agentStart, agentStop } from "./agent.ts"
+import { approvalAllow, approvalDeny, approvalList, approvalShow } from "./approval.ts"
 import {
   configApply, configConflicts, configDiff, configEdit, configExplain, configGet, configHistory, configResolve, configRevert, configSet, configShow,
   configUnset, configValidate
 } from "./config.ts"
+import { connect, nodePing, serviceList } from "./connect.ts"
 import { eventAt, eventDiff, eventExport, eventList, eventShow, eventVerify } from "./event.ts"
-import { doctor, events, init, join, leave, logs, status, wait } from "./everyday.ts"
+import { doctor, events, init, logs, status, wait } from "./everyday.ts"
+import { meshFederate } from "./federation.ts"
+import { inviteConfirm, inviteCreate, inviteList, inviteRevoke, join, leave } from "./invite.ts"
+import { keyBackup, keyRecover, keyRestore, keyRotate, keySeal, keyShow, keyUnseal, keyWords } from "./key.ts"
 import { completion, daemonRun, dhtRun, help } from "./local.ts"
 import { memoryAdd, memoryEdit, memoryForget, memoryHistory, memoryList, memorySearch, memoryShow } from "./memory.ts"
-import { inviteCreate, inviteList, inviteRevoke, meshCreate, meshMode, meshShow, nodeList, nodeName, nodeShow } from "./mesh.ts"
+import { meshCreate, meshList, meshMode, meshShow, meshUse, nodeList, nodeName, nodeShow } from "./mesh.ts"
+import { meshThreshold, nodeClear, nodeRevoke, nodeRole } from "./node.ts"
 import { syncExport, syncImport, syncNow, syncPause, syncResume, syncStatus } from "./sync.ts"
+import { vaultGet, vaultList, vaultRemove, vaultRotate, vaultSet } from "./vault.ts"
 
 const table = [
-  status, init, doctor, events, logs, wait, join, leave,
-  meshCreate, meshShow, meshMode, inviteCreate, inviteList, inviteRevoke, nodeList, nodeShow, nodeName,
+  status, init, doctor, events, logs, wait, join, leave, connect,
+  meshCreate, meshList, meshUse, meshShow, meshMode, meshFederate, inviteCreate, inviteList, inviteConfirm, inviteRevoke, nodeList, nodeShow, nodeName, nodePing, serviceList,
+  nodeRole, nodeRevoke, nodeClear, meshThreshold,
+  keyShow, keySeal, keyUnseal, keyBackup, keyRestore, keyWords, keyRecover, keyRotate,
   syncStatus, syncNow, syncPause, syncResume, syncExport, syncImport,
   eventList, eventShow, eventDiff, eventAt, eventVerify, eventExport,
   configShow, configGet, configSet, configUnset, configEdit, configValidate, configDiff, configApply, configHistory, configRevert, configConflicts,
   configResolve, configExplain,
+  approvalList, approvalShow, approvalAllow, approvalDeny,
   agentList, agentShow, agentApply, agentRemove, agentStart, agentStop,
   memoryList, memoryShow, memoryAdd, memoryEdit, memoryForget, memoryHistory, memorySearch,
+  vaultSet, vaultGet, vaultList, vaultRotate, vaultRemove,
   daemonRun, dhtRun, completion, help
 ] as const
 

@@ -43,6 +43,9 @@ export const knew = (later: Vertex, earlier: Vertex): boolean => {
   return word !== undefined && (word & (1 << (earlier.number & 31))) !== 0
 }
 
+/** Did neither author know of the other operation? */
+export const concurrent = (a: Vertex, b: Vertex): boolean => a !== b && !knew(a, b) && !knew(b, a)
+
 /** Ascending: causes before effects, concurrent ones by depth and hash, the same on every node. */
 export const byOrder = (a: Vertex, b: Vertex): number =>
   a.depth - b.depth || (a.operation.hash < b.operation.hash ? -1 : a.operation.hash > b.operation.hash ? 1 : 0)

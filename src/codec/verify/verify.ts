@@ -14,8 +14,10 @@ import { equalBytes, fromHex, shortKey, toHex } from "../bytes.ts"
 import { type Envelope } from "../envelope.ts"
 import { openFrame } from "../frame.ts"
 import type { Malformed } from "../malformed.ts"
+import { cutAtOf } from "../membership/cuts.ts"
+import { everything } from "../membership/facts.ts"
 import { makeGraph } from "../membership/graph.ts"
-import { everything, makeRules, type Rules } from "../membership/rules.ts"
+import { makeResolver, type Verdicts } from "../membership/resolver.ts"
 import { openOperation } from "../operation.ts"
 import { verify } from "../signature.ts"
 import { decodeProof, type ProofFile, type ProvenFrame, type ProvenLog } from "./format.ts"
@@ -62,8 +64,8 @@ export const checkProof = (file: ProofFile): ProofReport => {
   const fault = (text: string): void => {
     if (faults.length < faultsMax) faults.push(text)
   }
-  const rules = chainOf(file, fault)
-  const naming = rules.meshNaming()?.operation.says
+  const verdicts = chainOf(file, fault)
+  const naming = verdicts.facts.meshNaming()?.operation.says
   const name = naming?.kind === "mesh.created" || naming?.kind === "mesh.named" ? naming.name : ""
   const logs: Array<LogReport> = []
   let lastKey = ""
@@ -71,7 +73,7 @@ export const checkProof = (file: ProofFile): ProofReport => {
     const key = toHex(logKeyOf(log.manifest))
     if (key <= lastKey) fault(`log ${shortKey(key)}: the logs are not in order`)
     lastKey = key
-    const owner = ownerOf(rules, key, log, fault)
+    const owner = ownerOf(verdicts, key, log, fault)
     logs.push({ log: key, ...owner, fork: log.fork, length: log.length, events: eventsOf(key, log, fault) })
   }
   return { proved: faults.length === 0, faults, mesh: { id: file.mesh, name }, operations: file.operations.length, logs }
@@ -80,9 +82,9 @@ export const checkProof = (file: ProofFile): ProofReport => {
 type Fault = (text: string) => void
 
 /** The membership operations, each with its signature and all its parents, from `mesh.created` on. */
-const chainOf = (file: ProofFile, fault: Fault): Rules => {
+const chainOf = (file: ProofFile, fault: Fault): Verdicts => {
   const graph = makeGraph(file.mesh)
-  const rules = makeRules()
+  const resolver = makeResolver()
   for (const [i, bytes] of file.operations.entries()) {
     const opened = openOperation(bytes)
     if (Result.isFailure(opened)) {
@@ -95,28 +97,33 @@ const chainOf = (file: ProofFile, fault: Fault): Rules => {
       fault(`membership operation ${i + 1}: ${why}`)
       continue
     }
-    for (const vertex of entry.vertices) rules.judge(vertex)
+    for (const vertex of entry.vertices) resolver.enter(vertex)
   }
   if (graph.vertex(file.mesh) === undefined) fault("the operation that created the mesh is missing")
-  return rules
+  return resolver.verdicts()
 }
 
-const ownerOf = (rules: Rules, key: string, log: ProvenLog, fault: Fault) => {
-  const device = rules.claimsOf(key, everything)[0]?.device
-  if (device === undefined) {
+const ownerOf = (verdicts: Verdicts, key: string, log: ProvenLog, fault: Fault) => {
+  const { facts } = verdicts
+  const claim = facts.claimOf(key, everything)
+  if (claim === undefined) {
     fault(`log ${shortKey(key)}: no member of the mesh attached it`)
     return {}
   }
-  const closing = rules.closingOf(key, device, everything)?.operation.says
+  const { device } = claim
   const last = log.frames[log.frames.length - 1]?.block ?? 0
+  const closing = facts.closingOf(key, device, everything)?.operation.says
+  const cut = cutAtOf(verdicts, claim, key, everything)
   if (closing?.kind === "log.succeeded" && last >= closing.length) {
     fault(`log ${shortKey(key)}: its device closed it at ${closing.length}, block ${last} is beyond`)
+  } else if (cut !== undefined && last >= cut) {
+    fault(`log ${shortKey(key)}: its device was revoked and the log cut at ${cut}, block ${last} is beyond`)
   }
-  const naming = rules.namingOf(device)?.operation.says
-  const role = rules.standingOf(device, everything).role
+  const naming = facts.namingOf(device)?.operation.says
+  const role = facts.standingOf(device, everything).role
   return {
     device,
-    deviceName: naming?.kind === "member.named" || naming?.kind === "member.admitted" ? naming.name : shortKey(device),
+    deviceName: naming !== undefined && "name" in naming ? naming.name : shortKey(device),
     ...(role === undefined ? {} : { role })
   }
 }

@@ -79,7 +79,7 @@ export class LoadedDocument {
 
   /** Bytes of changes held, for the cache's bound. */
   get bytes(): number {
-    return this.gate.memory.changeBytes + this.gate.memory.waitingBytes
+    return this.gate.memory.changeBytes + this.gate.memory.waitingBytes + this.gate.memory.heldBytes
   }
 
   /** Hands what passed the gate to Automerge, in bulk, or one by one with `step` told before each. Throws what Automerge throws. */
@@ -105,7 +105,7 @@ export class LoadedDocument {
     return {
       heads, value, faults, live: faults.length === 0 ? value : this.#liveValue(validate, heads.join()), conflicts: this.#conflicts(),
       writers: this.#writers(),
-      changes: memory.changes.length - (genesisOf(this.doc) === undefined ? 0 : 1), waiting: memory.waitingChanges
+      changes: memory.changes.length - (genesisOf(this.doc) === undefined ? 0 : 1), waiting: memory.waitingChanges, held: memory.heldChanges
     }
   }
 

@@ -3,10 +3,10 @@
  * generations) is not written. Our own disk is the only source; even so a fault gives undefined, never an exception.
  */
 import { reader, type Reader, readUint, skip } from "./column-reader.ts"
-import { GateMemory, type LogLine, segmentWords } from "./gate-state.ts"
+import { GateMemory, isHeld, newLine, segmentWords } from "./gate-state.ts"
 import { waitingChangesMax } from "./limits.ts"
 
-const version = 1
+const version = 2
 
 export const encodeGateMemory = (memory: GateMemory): Uint8Array => {
   const out = new Writer()
@@ -45,11 +45,18 @@ export const encodeGateMemory = (memory: GateMemory): Uint8Array => {
       if (place === 0) before = n
     })
   })
-  out.list(memory.logs, ({ log, actor, block, offset, queue }) => {
+  out.list(memory.logs, ({ log, actor, block, offset, queue, cut, to, end, beyondChanges, beyondBytes }) => {
     out.hex(log)
     out.hex(actor)
     out.uint(block + 1)
     out.uint(offset + 1)
+    out.uint(Number.isFinite(cut) ? cut + 1 : 0)
+    out.uint(to.block + 1)
+    out.uint(to.offset + 1)
+    out.uint(end === undefined ? 0 : end.block + 1)
+    out.uint(end === undefined ? 0 : end.offset + 1)
+    out.uint(beyondChanges)
+    out.uint(beyondBytes)
     out.list(queue, ({ change }) => {
       out.uint(change.block)
       out.uint(change.offset)
@@ -112,12 +119,22 @@ export const decodeGateMemory = (bytes: Uint8Array): GateMemory | undefined => {
     })
   })
   list(r, () => {
-    const line: LogLine = { log: hex(r), actor: hex(r), block: readUint(r) - 1, offset: readUint(r) - 1, queue: [] }
+    const line = newLine(hex(r), hex(r))
+    line.block = readUint(r) - 1
+    line.offset = readUint(r) - 1
+    const cut = readUint(r)
+    line.cut = cut === 0 ? Infinity : cut - 1
+    line.to = { block: readUint(r) - 1, offset: readUint(r) - 1 }
+    const end = { block: readUint(r) - 1, offset: readUint(r) - 1 }
+    line.end = end.block < 0 ? undefined : end
+    line.beyondChanges = readUint(r)
+    line.beyondBytes = readUint(r)
     list(r, () => {
       const change = { log: line.log, block: readUint(r), offset: readUint(r), ms: readUint(r), change: take(r) }
       line.queue.push({ change, slot: -1 })
-      memory.waitingChanges++
-      memory.waitingBytes += change.change.byteLength
+      const held = isHeld(line, change)
+      memory[held ? "heldChanges" : "waitingChanges"]++
+      memory[held ? "heldBytes" : "waitingBytes"] += change.change.byteLength
     })
     memory.logIndex.set(line.log, memory.logs.push(line) - 1)
   })

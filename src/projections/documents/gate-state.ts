@@ -37,13 +37,35 @@ export interface KeyInfo {
   readonly first: Array<number>
 }
 
+export interface Place {
+  readonly block: number
+  readonly offset: number
+}
+
 export interface LogLine {
   readonly log: string
   readonly actor: string
+  /** The last change offered. */
   block: number
   offset: number
   readonly queue: Array<Queued>
+  /** Changes from this block on are held; Infinity when none is. */
+  cut: number
+  /** Held ones up to this place were released. */
+  to: Place
+  /** From this place on nothing can count any more; undefined while the line is short enough. */
+  end: Place | undefined
+  /** All that was offered at or beyond the cut-off, and its bytes. */
+  beyondChanges: number
+  beyondBytes: number
 }
+
+export const newLine = (log: string, actor: string): LogLine =>
+  ({ log, actor, block: -1, offset: -1, queue: [], cut: Infinity, to: { block: -1, offset: -1 }, end: undefined, beyondChanges: 0, beyondBytes: 0 })
+
+export const isBefore = (a: Place, b: Place): boolean => a.block < b.block || (a.block === b.block && a.offset < b.offset)
+
+export const isHeld = (line: LogLine, change: Place): boolean => change.block >= line.cut && isBefore(line.to, change)
 
 export interface Queued {
   change: LoggedChange
@@ -78,6 +100,9 @@ export class GateMemory {
   readonly segments: Array<Array<number>> = []
   waitingChanges = 0
   waitingBytes = 0
+  /** Beyond the cut-off of their log, and nobody builds on them. */
+  heldChanges = 0
+  heldBytes = 0
   changeBytes = 0
 
   actor(hex: string): number {

@@ -21,18 +21,31 @@
  * - *A refused hash* is refused for ever, with the first reason; a fault of the transport form only (size, checksum) does not taint the hash.
  * - *A change on refused ones* waits until all its dependencies are decided, then says which one was refused.
  * - *Our own edit* is applied before it has an address; `own` marks it, and the event that brings it is `Known`.
+ *
+ * **Cut-offs** (design section 4.7). Changes of a log at or beyond its cut-off are *held*: not looked at, so that they decide nothing, until a
+ * change that is not held waits for one of them. Then that one and all before it in its line are released and decided like any
+ * other; what they build on is released in the same way. So a held change counts when, and only when, somebody in good standing builds on it.
+ * - *Why the whole line up to it*: its author's earlier changes are its ancestors anyway, and one that is refused must not stand in its way for ever.
+ * - *Which come into question* is said by the log alone, not by what else is here: those before `beyondCutBlocksMax` blocks, and before the line
+ *   holds more than `heldChangesMax` changes or `heldBytesMax` bytes. Later ones are refused at once, and what builds on them too. A copy of
+ *   an earlier change of the same line is refused without tainting its hash.
+ * - *Held changes do not count as waiting*: nobody whose membership ended can stall a document with them.
+ * - *The cut-off of a line* may change only while nothing at or beyond the smaller of both was offered; else the document is built anew (projections/rebuild.ts).
  */
 import * as Result from "effect/Result"
 import { changeActor } from "./actor.ts"
 import { type AutomergeChange, type OpId, readChange } from "./automerge-change.ts"
 import { type Genesis, genesisOf } from "./genesis.ts"
-import { type AppliedChange, fieldsObject, GateMemory, type KeyInfo, type LogLine, type ObjectInfo, rootObject, segmentWords, textObject } from "./gate-state.ts"
-import { mapKeysMax, objectDepthMax, operationCounterMax, waitingBytesMax, waitingChangesMax } from "./limits.ts"
+import { type AppliedChange, fieldsObject, GateMemory, isBefore, isHeld, type KeyInfo, type LogLine, newLine, type ObjectInfo, type Place, rootObject, segmentWords, textObject } from "./gate-state.ts"
+import {
+  beyondCutBlocksMax, heldBytesMax, heldChangesMax, mapKeysMax, objectDepthMax, operationCounterMax, waitingBytesMax, waitingChangesMax
+} from "./limits.ts"
 import type { DocId, LoggedChange, Verdict } from "./types.ts"
 
 export const applied: Verdict = { _tag: "Applied" }
 export const knownVerdict: Verdict = { _tag: "Known" }
 export const waiting: Verdict = { _tag: "Waiting" }
+export const heldVerdict: Verdict = { _tag: "Held" }
 
 export interface Released {
   readonly log: string
@@ -56,6 +69,8 @@ export class Gate {
   readonly memory: GateMemory
   readonly #genesis: Genesis | undefined
   readonly #waitingFor = new Map<string, Set<LogLine>>()
+  /** Undecided changes of lines that hold some, by hash: the first place of each in its line. */
+  readonly #places = new Map<string, Place & { readonly line: LogLine }>()
   #chunks: Array<Uint8Array> = []
   #rootKeys = new Set<string>()
   #fieldKeys = new Set<string>()
@@ -71,7 +86,10 @@ export class Gate {
     this.#genesis = genesisOf(doc)
     this.memory = memory ?? new GateMemory()
     if (memory === undefined) this.#begin()
-    else for (const line of this.memory.logs) this.#run(line)
+    else {
+      for (const line of this.memory.logs) if (line.beyondChanges > 0) for (const { change } of line.queue) this.#remember(line, change)
+      for (const line of this.memory.logs) this.#run(line)
+    }
   }
 
   #begin(): void {
@@ -97,6 +115,7 @@ export class Gate {
 
   /** The answers to all changes offered since `begin`, in that order. */
   verdicts(): ReadonlyArray<Verdict> {
+    for (const line of this.memory.logs) for (const { change, slot } of line.queue) if (slot >= 0) this.#verdicts[slot] = isHeld(line, change) ? heldVerdict : waiting
     return this.#verdicts
   }
 
@@ -122,10 +141,78 @@ export class Gate {
     }
     line.block = change.block
     line.offset = change.offset
+    line.cut = change.cut ?? Infinity
+    if (change.block >= line.cut) return this.#offerBeyond(line, change, slot)
     line.queue.push({ change: line.queue.length === 0 ? change : kept(change), slot })
     this.memory.waitingChanges++
     this.memory.waitingBytes += change.change.byteLength
     if (line.queue.length === 1) this.#run(line)
+  }
+
+  #offerBeyond(line: LogLine, change: LoggedChange, slot: number): void {
+    if (line.beyondChanges === 0) for (const entry of [...line.queue]) this.#remember(line, entry.change)
+    line.beyondChanges++
+    line.beyondBytes += change.change.byteLength
+    if (line.end === undefined && (change.block >= line.cut + beyondCutBlocksMax || line.beyondChanges > heldChangesMax || line.beyondBytes > heldBytesMax)) {
+      line.end = { block: change.block, offset: change.offset }
+    }
+    if (line.end !== undefined) {
+      if (slot >= 0) this.#verdicts[slot] = tooFar
+      const hash = this.#undecided(line, change)
+      if (hash !== undefined && !this.#places.has(hash)) this.#refuse(hash, tooFar.why)
+      return
+    }
+    line.queue.push({ change: kept(change), slot })
+    this.memory.heldChanges++
+    this.memory.heldBytes += change.change.byteLength
+    const hash = this.#remember(line, change)
+    if (hash !== undefined && this.#waitingFor.has(hash) && this.#release(hash) !== undefined) this.#run(line)
+  }
+
+  /** The hash that a decision on this change would settle. One whose content is at fault is settled now: it is, wherever it stands. */
+  #undecided(line: LogLine, { change }: LoggedChange): string | undefined {
+    const { refused, byHash } = this.memory
+    const read = readChange(change)
+    const hash = Result.isFailure(read) ? read.failure.hash : read.success.actor === line.actor ? read.success.hash : undefined
+    if (hash === undefined || byHash.has(hash) || refused.has(hash)) return undefined
+    if (Result.isSuccess(read)) return hash
+    this.#refuse(hash, read.failure.why)
+    return undefined
+  }
+
+  #refuse(hash: string, why: string): void {
+    this.memory.refused.set(hash, why)
+    for (const line of this.#wake(hash)) this.#run(line)
+  }
+
+  #remember(line: LogLine, change: LoggedChange): string | undefined {
+    const hash = this.#undecided(line, change)
+    if (hash !== undefined && !this.#places.has(hash)) this.#places.set(hash, { line, block: change.block, offset: change.offset })
+    return hash
+  }
+
+  /** Lets the held change of this hash, and those before it in its line, be decided; the line, when there was something to release. */
+  #release(hash: string): LogLine | undefined {
+    const at = this.#places.get(hash)
+    if (at === undefined || !isHeld(at.line, at)) return undefined
+    const { line } = at
+    const { memory } = this
+    for (const { change } of line.queue) {
+      if (!isHeld(line, change) || isBefore(at, change)) continue
+      memory.heldChanges--
+      memory.heldBytes -= change.change.byteLength
+      memory.waitingChanges++
+      memory.waitingBytes += change.change.byteLength
+    }
+    line.to = { block: at.block, offset: at.offset }
+    return line
+  }
+
+  /** The lines that waited for this hash. */
+  #wake(hash: string): Iterable<LogLine> {
+    const woken = this.#waitingFor.get(hash)
+    this.#waitingFor.delete(hash)
+    return woken ?? []
   }
 
   /** To be asked at the end of a request: whether more waits than may. */
@@ -189,7 +276,7 @@ export class Gate {
     const { memory } = this
     const known = memory.logs[memory.logIndex.get(log) ?? -1]
     if (known !== undefined) return known
-    const line: LogLine = { log, actor: changeActor(log, this.doc), block: -1, offset: -1, queue: [] }
+    const line = newLine(log, changeActor(log, this.doc))
     memory.logIndex.set(log, memory.logs.push(line) - 1)
     return line
   }
@@ -198,8 +285,9 @@ export class Gate {
     const queued = line.queue.find((entry) => entry.change.block === change.block && entry.change.offset === change.offset)
     if (queued !== undefined) {
       if (queued.slot < 0 && slot >= 0) queued.slot = slot
-      return waiting
+      return isHeld(line, change) ? heldVerdict : waiting
     }
+    if (line.end !== undefined && !isBefore(change, line.end)) return tooFar
     const read = readChange(change.change)
     if (Result.isFailure(read)) return { _tag: "Refused", why: read.failure.why }
     const { hash, actor } = read.success
@@ -215,9 +303,11 @@ export class Gate {
   #run(first: LogLine): void {
     const ready: Array<LogLine> = [first]
     for (let line = ready.pop(); line !== undefined; line = ready.pop()) {
-      for (let entry = line.queue[0]; entry !== undefined; entry = line.queue[0]) {
+      for (let entry = line.queue[0]; entry !== undefined && !isHeld(line, entry.change); entry = line.queue[0]) {
         const decided = this.#decide(line, entry.change)
         if (typeof decided === "string") {
+          const released = this.#release(decided)
+          if (released !== undefined && released !== line) ready.push(released)
           const others = this.#waitingFor.get(decided)
           if (others === undefined) this.#waitingFor.set(decided, new Set([line]))
           else others.add(line)
@@ -229,10 +319,9 @@ export class Gate {
         this.memory.waitingBytes -= entry.change.change.byteLength
         if (entry.slot >= 0) this.#verdicts[entry.slot] = decided.verdict
         else if (entry.slot === -1) this.#released.push({ log: line.log, block: entry.change.block, offset: entry.change.offset, verdict: decided.verdict })
-        const woken = decided.hash === undefined ? undefined : this.#waitingFor.get(decided.hash)
-        if (woken === undefined) continue
-        this.#waitingFor.delete(decided.hash ?? "")
-        for (const other of woken) if (other !== line) ready.push(other)
+        if (decided.hash === undefined) continue
+        this.#places.delete(decided.hash)
+        for (const other of this.#wake(decided.hash)) if (other !== line) ready.push(other)
       }
     }
   }
@@ -453,6 +542,7 @@ const seenBefore = ({ first }: KeyInfo, visible: (id: number, counter: number) =
 const kept = (change: LoggedChange): LoggedChange =>
   change.change.buffer.byteLength <= change.change.byteLength * 2 ? change : { ...change, change: new Uint8Array(change.change) }
 
+const tooFar = { _tag: "Refused", why: "it stands too far beyond the cut-off of its log" } as const
 const wrongActor: Verdict = { _tag: "Refused", why: "the actor is not this log's: it was written in another log" }
 
 const hasFirst = (first: ReadonlyArray<number>, actor: number): boolean => {

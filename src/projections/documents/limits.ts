@@ -18,6 +18,12 @@ export const mapKeysMax = 4_096
 /** Highest operation counter; Automerge breaks near 2^32. */
 export const operationCounterMax = 2 ** 31 - 1
 
+/** Blocks beyond the cut-off of a log in which a change may still count because somebody builds on it. */
+export const beyondCutBlocksMax = 4_096
+/** Changes, and bytes of changes, of one log in one document that are held beyond its cut-off; later ones can never count. */
+export const heldChangesMax = 4_096
+export const heldBytesMax = 4 * 1024 * 1024
+
 /** Changes, and bytes of changes, of one document that wait for others; beyond it the document stalls until a reload. */
 export const waitingChangesMax = 10_000
 export const waitingBytesMax = 16 * 1024 * 1024

@@ -22,6 +22,8 @@ export interface DocumentPart {
 
 export interface Packed {
   readonly logs: ReadonlyArray<string>
+  /** By log: from which block on its changes are held, -1 when none is. */
+  readonly cuts: ReadonlyArray<number>
   /** Rows of log, block, offset, ms, size as doubles; then snapshots, gates and changes, document by document. */
   readonly rows: number
   readonly buffer: ArrayBuffer
@@ -36,8 +38,8 @@ export type Request =
   | { readonly id: number; readonly _tag: "Discard"; readonly docs: ReadonlyArray<DocId> }
   | { readonly id: number; readonly _tag: "Stats" }
 
-/** One letter per change of a part: applied, known, waiting, refused. */
-export const verdictCodes = ["A", "K", "W", "R"] as const
+/** One letter per change of a part: applied, known, waiting, held, refused. */
+export const verdictCodes = ["A", "K", "W", "H", "R"] as const
 
 export interface ReleasedChange {
   readonly log: string
@@ -91,6 +93,7 @@ const rowDoubles = 5
 
 export const pack = (contents: ReadonlyArray<PartContent>): Packed => {
   const logs: Array<string> = []
+  const cuts: Array<number> = []
   const logIndex = new Map<string, number>()
   let rows = 0
   let bytes = 0
@@ -113,12 +116,14 @@ export const pack = (contents: ReadonlyArray<PartContent>): Packed => {
     add(snapshot)
     add(gate)
     for (const list of [stored, own, changes]) {
-      for (const { log, block, offset, ms, change } of list) {
+      for (const { log, block, offset, ms, change, cut } of list) {
         let index = logIndex.get(log)
         if (index === undefined) {
           index = logs.push(log) - 1
+          cuts.push(-1)
           logIndex.set(log, index)
         }
+        if (cut !== undefined) cuts[index] = cut
         table[row++] = index
         table[row++] = block
         table[row++] = offset
@@ -128,10 +133,10 @@ export const pack = (contents: ReadonlyArray<PartContent>): Packed => {
       }
     }
   }
-  return { logs, rows, buffer }
+  return { logs, cuts, rows, buffer }
 }
 
-export const unpack = (parts: ReadonlyArray<DocumentPart>, { logs, rows, buffer }: Packed): ReadonlyArray<PartContent> => {
+export const unpack = (parts: ReadonlyArray<DocumentPart>, { logs, cuts, rows, buffer }: Packed): ReadonlyArray<PartContent> => {
   const table = new Float64Array(buffer, 0, rows * rowDoubles)
   const start = rows * rowDoubles * 8
   let row = 0
@@ -144,8 +149,12 @@ export const unpack = (parts: ReadonlyArray<DocumentPart>, { logs, rows, buffer 
   const changes = (count: number): ReadonlyArray<LoggedChange> => {
     const list: Array<LoggedChange> = []
     for (let i = 0; i < count; i++) {
-      const log = logs[table[row++] ?? -1] ?? ""
-      list.push({ log, block: table[row++] ?? 0, offset: table[row++] ?? 0, ms: table[row++] ?? 0, change: cut(table[row++] ?? 0) })
+      const index = table[row++] ?? -1
+      const held = cuts[index] ?? -1
+      list.push({
+        log: logs[index] ?? "", block: table[row++] ?? 0, offset: table[row++] ?? 0, ms: table[row++] ?? 0, change: cut(table[row++] ?? 0),
+        cut: held < 0 ? undefined : held
+      })
     }
     return list
   }

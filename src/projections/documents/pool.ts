@@ -15,6 +15,8 @@
  *   document, and an edit on it would repeat a sequence number. So the changes of the last `apply` are kept until the next one
  *   begins, and own edits until their event comes back or `discard`; both are offered again on top of what `load` gives.
  * - *A stall that may heal* (too much waits): the next `apply` loads the document again; other stalls last until `discard`.
+ * - *A document is built anew* (`rebuild`): what is stored of it is void from the first of its changes to the moment the new state is stored, so
+ *   all of that is one turn.
  * - *Callers of `edit`* append and apply, or `discard`, before the next edit of the same document: a second edit builds on the first.
  */
 import { Context, Effect, Layer, Schema, Semaphore } from "effect"
@@ -69,6 +71,11 @@ export interface DocumentWorkerStats {
 export interface DocumentWorkerShape {
   /** Offers changes, in log order within each log; one answer per document, in the order of the batch. */
   apply(batch: ReadonlyArray<DocumentChanges>, load: Load): Effect.Effect<ReadonlyArray<Applied>>
+  /**
+   * Like `apply`, but what the worker holds of these documents is forgotten first, and what is made of it is stored by `keep` before anybody
+   * else has a turn. When `keep` throws, so does this, and the documents are forgotten again.
+   */
+  rebuild(batch: ReadonlyArray<DocumentChanges>, load: Load, keep: (answers: ReadonlyArray<Applied>) => void): Effect.Effect<void>
   /** Makes one change; undefined when nothing changes. Then append and `apply` it, or `discard` the document. */
   edit(doc: DocId, log: string, edits: ReadonlyArray<Edit>, nowMs: number, load: Load): Effect.Effect<{ readonly change: Uint8Array | undefined; readonly state: DocumentState }, DocumentStalled | EditRefused>
   /** The state from just these changes, in log order within each log. */
@@ -99,6 +106,7 @@ export class DocumentWorker extends Context.Service<DocumentWorker, DocumentWork
           for (const piece of round.pieces) yield* turn(() => pool.piece(round, piece, load))
           return pool.finish(round)
         }),
+        rebuild: (batch, load, keep) => turn(() => pool.rebuild(batch, load, keep)),
         edit: Effect.fnUntraced(function*(doc, log, edits, nowMs, load) {
           const reply = yield* single(doc, () => pool.edit(doc, log, edits, nowMs, load))
           if (reply._tag === "Edited") return { change: reply.change, state: reply.state }
@@ -215,6 +223,18 @@ class Pool {
     }
     close()
     return { docs, pieces }
+  }
+
+  async rebuild(batch: ReadonlyArray<DocumentChanges>, load: Load, keep: (answers: ReadonlyArray<Applied>) => void): Promise<void> {
+    for (const { doc } of batch) await this.discard(doc)
+    const round = this.begin(batch)
+    for (const piece of round.pieces) await this.piece(round, piece, load)
+    try {
+      keep(this.finish(round))
+    } catch (cause) {
+      for (const { doc } of batch) await this.discard(doc)
+      throw cause
+    }
   }
 
   async piece(round: Round, piece: ReadonlyArray<Slice>, load: Load): Promise<void> {
@@ -379,7 +399,7 @@ class Pool {
     let refusal = 0
     for (let i = 0; i < answer.verdicts.length; i++) {
       const code = answer.verdicts[i]
-      progress.verdicts[from + i] = code === "A" ? applied : code === "K" ? known : code === "W" ? waiting : { _tag: "Refused", why: answer.refusals[refusal++] ?? "" }
+      progress.verdicts[from + i] = code === "A" ? applied : code === "K" ? known : code === "W" ? waiting : code === "H" ? held : { _tag: "Refused", why: answer.refusals[refusal++] ?? "" }
     }
     for (const { log, block, offset, why } of answer.released) {
       const verdict: Verdict = why === undefined ? applied : { _tag: "Refused", why }
@@ -407,3 +427,4 @@ class Pool {
 const applied: Verdict = { _tag: "Applied" }
 const known: Verdict = { _tag: "Known" }
 const waiting: Verdict = { _tag: "Waiting" }
+const held: Verdict = { _tag: "Held" }

@@ -24,6 +24,8 @@ export interface LoggedChange {
   /** Wall milliseconds of the event's stamp, for people. */
   readonly ms: number
   readonly change: Uint8Array
+  /** Changes of this log from this block on are held; undefined when its log has no cut-off. */
+  readonly cut?: number | undefined
 }
 
 /** What the gate said of one change. The same on every node that holds the same set of events. */
@@ -32,6 +34,8 @@ export type Verdict =
   | { readonly _tag: "Known" }
   /** A dependency has not arrived. */
   | { readonly _tag: "Waiting" }
+  /** It stands beyond the cut-off of its log, and no change that counts builds on it. */
+  | { readonly _tag: "Held" }
   | { readonly _tag: "Refused"; readonly why: string }
 
 export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
@@ -57,6 +61,8 @@ export interface DocumentState {
   readonly writers: { readonly [key: string]: { readonly log: string; readonly block: number; readonly offset: number; readonly ms: number } }
   readonly changes: number
   readonly waiting: number
+  /** Changes beyond the cut-off of their log on which nobody builds. */
+  readonly held: number
 }
 
 /** What the database keeps of a document: the last save, and every change that came after it, in arrival order. */

@@ -3,6 +3,8 @@ import type { Json } from "../documents/types.ts"
 import { isWhy, layerKind, type LayerId, type LayerKind, type Read } from "./doc-id.ts"
 import { isObject, jsonFault, type JsonObject } from "./json.ts"
 import { formatPath, isWithin, parsePath, pathFacts } from "./path.ts"
+import { ruleCharsMax, rulePattern, ruleWords } from "./policy.ts"
+import { allowItemsMax, allowPattern, allowWords, serviceDefaults, serviceFaults, targetPattern, targetWords } from "./services.ts"
 import { expected, parseBytes, parseDuration, readValue, type SettingType } from "./values.ts"
 
 /**
@@ -27,6 +29,7 @@ export interface Setting {
 const everywhere: ReadonlyArray<LayerKind> = ["mesh", "role", "node"]
 const nodeOnly: ReadonlyArray<LayerKind> = ["node"]
 const meshOnly: ReadonlyArray<LayerKind> = ["mesh"]
+const nodeOrRole: ReadonlyArray<LayerKind> = ["role", "node"]
 const second = 1000
 const minute = 60 * second
 const hour = 60 * minute
@@ -63,6 +66,8 @@ export const settings: ReadonlyArray<Setting> = [
     about: "Most bytes a second sent to each peer; 0 means no limit; takes effect when the node starts" },
   { path: "sync.download.max", type: rate, default: "0B", layers: everywhere,
     about: "Most bytes a second taken from all peers together; 0 means no limit; takes effect when the node starts" },
+  { path: "sync.member.rate", type: { kind: "integer", min: 0, max: 1_000_000 }, default: 6_000, layers: everywhere,
+    about: "Blocks a minute that one member may write before its log is taken more slowly, then not at all for a while; 0 means no limit; takes effect when the node starts" },
   { path: "log.level", type: { kind: "choice", of: ["debug", "info", "warn", "error"] }, default: "info", layers: everywhere,
     about: "Least serious line that the daemon writes to its log files" },
   { path: "log.bytes.max", type: { kind: "bytes", min: 64 * kib, max: 256 * mib }, default: "4MiB", layers: everywhere,
@@ -83,6 +88,22 @@ export const settings: ReadonlyArray<Setting> = [
     about: "Free space below which the node calls itself not ready and warns" },
   { path: "invite.expires", type: { kind: "duration", minMs: minute, maxMs: 30 * day }, default: "1d", layers: meshOnly,
     about: "How long an invite is good unless it says otherwise" },
+  { path: "mesh.history", type: { kind: "choice", of: ["shared", "private"] }, default: "shared", layers: meshOnly,
+    about: "What newcomers may read of what was written before them: shared, all of it; private, nothing" },
+  { path: "mesh.autopeer", type: { kind: "boolean" }, default: false, layers: meshOnly,
+    about: "Whether this mesh shares the names of its nodes with any other mesh that wishes so too, without asking a person" },
+  { path: "policy.rules.*", type: { kind: "text", charsMax: ruleCharsMax, format: { pattern: rulePattern, words: ruleWords } }, default: "", layers: meshOnly,
+    about: "A rule of policy: who may change what, and after how many approvals" },
+  { path: "services.*.target", type: { kind: "text", charsMax: 262, format: { pattern: targetPattern, words: targetWords } }, default: "", layers: nodeOrRole,
+    about: "Where a service of this node listens; declares it" },
+  { path: "services.*.remote", type: { kind: "boolean" }, default: false, layers: nodeOrRole,
+    about: "Whether the target of a service may be another machine than this node" },
+  { path: "services.*.allow", type: { kind: "words", itemsMax: allowItemsMax, format: { pattern: allowPattern, words: allowWords } }, default: [], layers: nodeOrRole,
+    about: "Who may use a service: role:ROLE (and the roles above it), node:NAME, or all nodes of the mesh; nobody unless it says so" },
+  { path: "services.*.connections.max", type: { kind: "integer", min: 1, max: 1_024 }, default: serviceDefaults.connectionsMax, layers: nodeOrRole,
+    about: "Connections to a service at once, of all nodes together" },
+  { path: "services.*.idle", type: { kind: "duration", minMs: second, maxMs: 30 * day }, default: serviceDefaults.idle, layers: nodeOrRole,
+    about: "A connection to a service on which nothing moves for so long is closed" },
   { path: "secrets.*", type: { kind: "any" }, default: null, layers: [], secret: true,
     about: "Secrets are not settings: they live in the vault" }
 ]
@@ -153,7 +174,7 @@ export const ruleFaults = (values: JsonObject): ReadonlyArray<string> => {
   const most = durationOf(values["swarm.retry.max"])
   if (least !== undefined && most !== undefined && least > most)
     faults.push(`swarm.retry.min: expected at most swarm.retry.max, found ${least} ms over ${most} ms`)
-  return [...faults, ...nestingFaults(values)]
+  return [...faults, ...serviceFaults(values), ...nestingFaults(values)]
 }
 
 /** All files of the daemon's log together. */

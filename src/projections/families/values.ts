@@ -19,6 +19,8 @@ export type SettingType =
   | { readonly kind: "bytes"; readonly min: number; readonly max: number }
   /** `host:port` texts. */
   | { readonly kind: "addresses"; readonly itemsMax: number }
+  /** Texts of one form, each once; `words` says the form. */
+  | { readonly kind: "words"; readonly itemsMax: number; readonly format: { readonly pattern: RegExp; readonly words: string } }
   /** `always`, `never` or times of day such as `22:00-06:00,12:00-13:00`. */
   | { readonly kind: "window" }
   /** Any JSON within limits. */
@@ -37,6 +39,7 @@ export const expected = (type: SettingType): string => {
     case "duration": return `a duration from ${formatDuration(type.minMs)} to ${formatDuration(type.maxMs)}, such as 90s, 10m or 24h`
     case "bytes": return `a size from ${formatBytes(type.min)} to ${formatBytes(type.max)}, such as 64KiB or 4MiB`
     case "addresses": return `a list of at most ${type.itemsMax} host:port addresses`
+    case "words": return `a list of at most ${type.itemsMax}, each ${type.format.words}`
     case "window": return "always, never or times of day such as 22:00-06:00"
     case "any": return "any value"
   }
@@ -67,6 +70,11 @@ export const readValue = (type: SettingType, value: Json): Read<Json> => {
       const bad = value.find((item) => typeof item !== "string" || parseAddress(item) === undefined)
       return bad === undefined ? { value: [...new Set(value)] } : { why: `expected host:port, found ${describe(bad)}` }
     }
+    case "words": {
+      if (!isArray(value) || value.length > type.itemsMax) return no
+      const bad = value.find((item) => typeof item !== "string" || !type.format.pattern.test(item))
+      return bad === undefined ? { value: [...new Set(value)] } : { why: `expected ${type.format.words}, found ${describe(bad)}` }
+    }
     case "window": {
       const ranges = typeof value === "string" ? parseWindow(value) : undefined
       return typeof value === "string" && ranges !== undefined ? { value: formatWindow(ranges) } : no
@@ -91,7 +99,8 @@ export const readWord = (type: SettingType, word: string): Read<Json> => {
     case "window":
     case "choice": return readValue(type, text)
     case "text": return readValue(type, word)
-    case "addresses": {
+    case "addresses":
+    case "words": {
       const json = text.startsWith("[") ? wordAsJson(text) : undefined
       return readValue(type, json ?? text.split(/[\s,]+/u).filter((item) => item !== ""))
     }

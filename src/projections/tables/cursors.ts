@@ -33,6 +33,12 @@ export class Cursors {
     this.#folded.set(log, folded)
   }
 
+  /** As if it had never been folded. */
+  remove(log: string): void {
+    this.#database.prepare("DELETE FROM cursors WHERE log = ?").run(this.#names.find(log) ?? 0)
+    this.#load().delete(log)
+  }
+
   all(): ReadonlyArray<{ readonly log: string; readonly folded: number }> {
     return [...this.#load()].map(([log, folded]) => ({ log, folded }))
   }

@@ -1,5 +1,6 @@
 import type { Conflict, DocId, DocumentState, Family, Json, LoggedChange, StoredDocument } from "../documents/types.ts"
 import { canonicalJson } from "../families/json.ts"
+import type { Cutoffs } from "./cutoffs.ts"
 import { blob, type Database, int, prefixEnd, type Row, type Statement, text, textOrNull } from "./database.ts"
 import type { MemorySearch } from "./memory-search.ts"
 import type { Names } from "./names.ts"
@@ -19,6 +20,8 @@ export interface DocumentSummary {
   readonly conflicts: number
   readonly changes: number
   readonly waiting: number
+  /** Changes beyond the cut-off of their log on which nobody builds. */
+  readonly held: number
 }
 
 export interface DocumentConflicts {
@@ -39,20 +42,24 @@ export class DocumentStore {
   readonly #database: Database
   readonly #names: Names
   readonly #search: MemorySearch
+  readonly #cutoffs: Cutoffs
+  /** Emptied or built anew since somebody asked for their last change: a save that was begun before is of another document. */
+  readonly #reset = new Set<DocId>()
   readonly #ensure: Statement
   readonly #append: Statement
   readonly #put: Statement
 
-  constructor(database: Database, names: Names, search: MemorySearch) {
+  constructor(database: Database, names: Names, search: MemorySearch, cutoffs: Cutoffs) {
     this.#database = database
     this.#names = names
     this.#search = search
+    this.#cutoffs = cutoffs
     this.#ensure = database.prepare("INSERT INTO documents (id) VALUES (?) ON CONFLICT DO NOTHING")
     this.#append = database.prepare("INSERT INTO document_changes VALUES (NULL, ?, ?, ?, ?, ?, ?)")
     this.#put = database.prepare(
-      "INSERT INTO documents (id, heads, value, live, faults, conflicts, writers, changes, waiting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET " +
+      "INSERT INTO documents (id, heads, value, live, faults, conflicts, writers, changes, waiting, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET " +
       "heads = excluded.heads, value = excluded.value, live = excluded.live, faults = excluded.faults, conflicts = excluded.conflicts, writers = excluded.writers, " +
-      "changes = excluded.changes, waiting = excluded.waiting, stalled = NULL"
+      "changes = excluded.changes, waiting = excluded.waiting, held = excluded.held, stalled = NULL"
     )
   }
 
@@ -65,9 +72,11 @@ export class DocumentStore {
     return {
       snapshot: saved === undefined ? undefined : blob(saved["snapshot"]),
       gate: saved === undefined ? undefined : blob(saved["gate"]),
-      changes: changes.map((row) => ({
-        log: this.#names.textAt(row, "log"), block: int(row["block"]), offset: int(row["offset"]), ms: int(row["ms"]), change: blob(row["change"])
-      }))
+      changes: changes.map((row) => {
+        const log = this.#names.textAt(row, "log")
+        const { docsTo } = this.#cutoffs.of(log)
+        return { log, block: int(row["block"]), offset: int(row["offset"]), ms: int(row["ms"]), change: blob(row["change"]), ...(docsTo === Infinity ? {} : { cut: docsTo }) }
+      })
     }
   }
 
@@ -89,6 +98,7 @@ export class DocumentStore {
 
   /** Number of the newest change that is stored after the snapshot; 0 when there is none. */
   lastChange(doc: DocId): number {
+    this.#reset.delete(doc)
     const id = this.#names.find(doc) ?? 0
     return int(this.#database.prepare("SELECT coalesce(max(id), 0) AS id FROM document_changes WHERE doc = ?").get(id)?.["id"])
   }
@@ -107,7 +117,7 @@ export class DocumentStore {
       const live = canonicalJson(state.live)
       this.#put.run(
         id, JSON.stringify(state.heads), value, live === value ? null : live, state.faults.length === 0 ? null : JSON.stringify(state.faults),
-        state.conflicts.length === 0 ? null : JSON.stringify(inOrder(state.conflicts)), canonicalJson(state.writers), state.changes, state.waiting
+        state.conflicts.length === 0 ? null : JSON.stringify(inOrder(state.conflicts)), canonicalJson(state.writers), state.changes, state.waiting, state.held
       )
       if (doc.startsWith("memory/")) this.#search.put(doc, state.live)
     })
@@ -115,9 +125,11 @@ export class DocumentStore {
 
   /**
    * Keeps a save and drops the changes that it covers: those up to number `through` (from `append` or `lastChange`, read before the worker
-   * saved), or all of them when nothing can have come in between.
+   * saved), or all of them when nothing can have come in between. Does nothing when the document was
+   * emptied or built anew since `lastChange`, or is about to be.
    */
   putSnapshot(doc: DocId, snapshot: Uint8Array, gate: Uint8Array, through: number = Number.MAX_SAFE_INTEGER): void {
+    if ((through !== Number.MAX_SAFE_INTEGER && this.#reset.has(doc)) || this.#cutoffs.isNoted(doc)) return
     this.#database.transaction(() => {
       const id = this.#names.idOf(doc)
       this.#ensure.run(id)
@@ -134,11 +146,17 @@ export class DocumentStore {
       .run(this.#names.idOf(doc), why === undefined ? null : why.slice(0, stalledCharsMax))
   }
 
+  /** It is built anew: a save that was begun before is not kept. */
+  renew(doc: DocId): void {
+    this.#reset.add(doc)
+  }
+
   /** Drops all that is stored of a document, so that it can be folded again from its events. */
   reset(doc: DocId): void {
     this.#database.transaction(() => {
       const id = this.#names.find(doc)
       if (id === undefined) return
+      this.#reset.add(doc)
       this.#database.prepare("DELETE FROM document_changes WHERE doc = ?").run(id)
       this.#database.prepare("DELETE FROM document_snapshots WHERE id = ?").run(id)
       this.#database.prepare("DELETE FROM documents WHERE id = ?").run(id)
@@ -146,15 +164,15 @@ export class DocumentStore {
     })
   }
 
-  /** Undefined until a first state was put. */
+  /** Undefined until a change of it counts: what is only held or waits makes no document. */
   state(doc: DocId): DocumentState | undefined {
     const id = this.#names.find(doc)
-    const row = id === undefined ? undefined : this.#database.prepare("SELECT * FROM documents WHERE id = ? AND heads IS NOT NULL").get(id)
+    const row = id === undefined ? undefined : this.#database.prepare("SELECT * FROM documents WHERE id = ? AND heads IS NOT NULL AND heads <> '[]'").get(id)
     if (row === undefined) return undefined
     const value = record(row, "value")
     return {
       heads: strings(row, "heads"), value, live: row["live"] === null ? value : record(row, "live"), faults: strings(row, "faults"),
-      conflicts: conflictsOf(row), writers: writersOf(row), changes: int(row["changes"]), waiting: int(row["waiting"])
+      conflicts: conflictsOf(row), writers: writersOf(row), changes: int(row["changes"]), waiting: int(row["waiting"]), held: int(row["held"])
     }
   }
 
@@ -194,15 +212,15 @@ export class DocumentStore {
     return this.unwell().filter((doc) => doc.stalled !== undefined).map((doc) => doc.id)
   }
 
-  totals(): { readonly documents: number; readonly conflicts: number; readonly faulty: number; readonly stalled: number; readonly waiting: number } {
+  totals(): { readonly documents: number; readonly conflicts: number; readonly faulty: number; readonly stalled: number; readonly waiting: number; readonly held: number } {
     const row = this.#database.prepare(
-      "SELECT count(*) AS n, count(conflicts) AS c, count(faults) AS f, count(stalled) AS s, coalesce(sum(waiting), 0) AS w FROM documents"
+      "SELECT count(*) AS n, count(conflicts) AS c, count(faults) AS f, count(stalled) AS s, coalesce(sum(waiting), 0) AS w, coalesce(sum(held), 0) AS h FROM documents"
     ).get()
-    return { documents: int(row?.["n"]), conflicts: int(row?.["c"]), faulty: int(row?.["f"]), stalled: int(row?.["s"]), waiting: int(row?.["w"]) }
+    return { documents: int(row?.["n"]), conflicts: int(row?.["c"]), faulty: int(row?.["f"]), stalled: int(row?.["s"]), waiting: int(row?.["w"]), held: int(row?.["h"]) }
   }
 }
 
-const columns = "n.text AS name, d.heads, d.faults, d.stalled, coalesce(json_array_length(d.conflicts), 0) AS conflicted, d.changes, d.waiting"
+const columns = "n.text AS name, d.heads, d.faults, d.stalled, coalesce(json_array_length(d.conflicts), 0) AS conflicted, d.changes, d.waiting, d.held"
 const summaries = `SELECT ${columns} FROM names n CROSS JOIN documents d ON d.id = n.id`
 const unwell = `SELECT ${columns} FROM documents d INDEXED BY documents_unwell JOIN names n ON n.id = d.id WHERE d.faults IS NOT NULL OR d.stalled IS NOT NULL`
 
@@ -217,7 +235,7 @@ const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
 const summaryOf = (row: Row): DocumentSummary => ({
   id: text(row["name"]), heads: strings(row, "heads"), faults: strings(row, "faults"), stalled: textOrNull(row["stalled"] ?? null),
-  conflicts: int(row["conflicted"]), changes: int(row["changes"]), waiting: int(row["waiting"])
+  conflicts: int(row["conflicted"]), changes: int(row["changes"]), waiting: int(row["waiting"]), held: int(row["held"])
 })
 
 /** Our own JSON, written by `putState`: that it parses shows that it is whole; its shape is what was put. */

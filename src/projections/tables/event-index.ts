@@ -28,6 +28,11 @@ export interface EventRow extends IndexedEvent {
   readonly arrival: number
 }
 
+/** Where an event that changes a document stands, and whether it counts. */
+export interface IndexedChange extends Address {
+  readonly status: EventStatus
+}
+
 export interface EventPage {
   readonly events: ReadonlyArray<EventRow>
   /** Give it as `after` to read on; undefined when there is no more. */
@@ -118,6 +123,15 @@ export class EventIndex {
       "SELECT e.* FROM events e JOIN names n ON n.id = e.log WHERE e.subject = ? ORDER BY n.text, e.block, e.offset"
     ).all(id).map((row) => this.#row(row))
     return point === undefined ? rows : rows.filter((row) => row.block < (Object.hasOwn(point, row.log) ? point[row.log] ?? 0 : 0))
+  }
+
+  /** Events of these types about a subject, by arrival. */
+  changesOf(subject: string, types: Iterable<string>): ReadonlyArray<IndexedChange> {
+    const id = this.#names.find(subject)
+    const ids = [...types].flatMap((type) => this.#names.find(type) ?? [])
+    if (id === undefined) return []
+    return this.#database.prepare(`SELECT log, block, offset, status FROM events WHERE subject = ? AND type IN (${ids.map(() => "?").join()}) ORDER BY id`).all(id, ...ids)
+      .map((row) => ({ log: this.#names.textAt(row, "log"), block: int(row["block"]), offset: int(row["offset"]), status: statusOf(row) }))
   }
 
   /** How many events of a log stand at or after a block, and the stamp of the first of them. */

@@ -11,6 +11,9 @@ import { type Database, int, text } from "./database.ts"
 import type { FoldedEvent } from "./folds.ts"
 import type { Names } from "./names.ts"
 
+/** Folded wherever they stand: whether a decision counts is asked when it is read, and evidence always does. */
+export const evidenceTypes: ReadonlySet<string> = new Set(["evidence.found/1", "evidence.cleared/1"])
+
 export const evidenceSql = `
 -- accused: the log of which two histories were signed, differing at length. log, block, offset: the event that shows them.
 CREATE TABLE evidence (
@@ -40,6 +43,7 @@ export class Evidence {
   readonly #database: Database
   readonly #names: Names
   #all: ReadonlyArray<HeldLogEvidence> | undefined
+  #version = 0
 
   constructor(database: Database, names: Names) {
     this.#database = database
@@ -52,7 +56,7 @@ export class Evidence {
     if (shown === undefined) return
     const length = contradiction(shown.log, shown.one, shown.other)
     if (length === undefined) return
-    this.#all = undefined
+    this.forget()
     this.#database.prepare("INSERT INTO evidence VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
       .run(this.#names.idOf(log), block, offset, this.#names.idOf(shown.log), length)
   }
@@ -60,7 +64,7 @@ export class Evidence {
   cleared({ log, block, offset, body }: FoldedEvent): void {
     if (typeof body !== "object" || body === null || !("log" in body) || !("length" in body) || !("treeHash" in body)) return
     if (typeof body.log !== "string" || typeof body.length !== "number" || typeof body.treeHash !== "string") return
-    this.#all = undefined
+    this.forget()
     this.#database.prepare("INSERT INTO evidence_cleared VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
       .run(this.#names.idOf(log), block, offset, this.#names.idOf(body.log), body.length, body.treeHash)
   }
@@ -68,12 +72,18 @@ export class Evidence {
   /** Rows were taken out or put in by another hand. */
   forget(): void {
     this.#all = undefined
+    this.#version++
   }
 
-  /** Every accused log. `mayDecide` says whether the author of an event in this log may; decisions of others are left out. */
-  all(mayDecide: (log: string) => boolean): ReadonlyArray<HeldLogEvidence> {
+  /** Grows with each row taken in. */
+  get version(): number {
+    return this.#version
+  }
+
+  /** Every accused log. `mayDecide` says whether what stands in a log at a block may decide about the accused; other decisions are left out. */
+  all(mayDecide: (decision: { readonly log: string; readonly block: number }, accused: string) => boolean): ReadonlyArray<HeldLogEvidence> {
     const found = this.#read()
-    return found.map((held) => ({ ...held, decided: this.#decisions(held).find((decision) => mayDecide(decision.log)) }))
+    return found.map((held) => ({ ...held, decided: this.#decisions(held).find((decision) => mayDecide(decision, held.accused)) }))
   }
 
   #read(): ReadonlyArray<HeldLogEvidence> {

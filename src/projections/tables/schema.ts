@@ -2,11 +2,18 @@
  * The schema, as a list of steps; a released step is never changed, only followed by another.
  *
  * *Derived* tables are a function of the set of valid events and count in the fingerprint: events, commands, cursors, witnesses, operations
- * (those read in a log), documents (without `stalled`). names, counts, document_snapshots, document_changes and memory_pages are derived too, but say nothing new.
+ * (those read in a log), documents (without `stalled`), sealed, cutoffs. names, counts, document_snapshots, document_changes and memory_pages are derived too, but say nothing
+ * new; refold_blocks and refold_documents are what is still to be derived again.
  * *Local* tables are what only this node saw and a rebuild cannot know: heads, peer_heads, peer_cursors, peers, facts, quarantine; so are
  * the arrival numbers of events.
  */
+import { federationSql, federationTableNames } from "./federation.ts"
+import { approvalsSql } from "./approvals.ts"
+import { cutoffsSql } from "./cutoffs.ts"
 import { evidenceSql } from "./evidence.ts"
+import { registerWritesSql } from "./register-writes.ts"
+import { sealedSql } from "./sealed.ts"
+import { secretsSql, secretTableNames } from "./secrets-sql.ts"
 
 export interface Migration {
   readonly name: string
@@ -19,8 +26,19 @@ export const applicationId = 0x6b4f5354
 /** Emptied before a rebuild in place; names and operations stay. */
 export const derivedTables: ReadonlyArray<string> = [
   "evidence", "evidence_cleared",
-  "events", "counts", "commands", "cursors", "witnesses", "documents", "document_snapshots", "document_changes", "memory_pages"
+  "events", "counts", "commands", "cursors", "witnesses", "documents", "document_snapshots", "document_changes", "memory_pages",
+  "cutoffs", "refold_blocks", "refold_documents", "sealed",
+  "approval_asked", "approval_given", "change_causes", "policy_kept", "register_writes",
+  ...secretTableNames,
+  ...federationTableNames
 ]
+
+/**
+ * Tables with the columns (log, block, offset) of the event that each row came from. Rows of events that count no longer are taken out of them, and
+ * these events are folded again when they count again (projections/rebuild.ts). Rows of document changes are made whether they count or not: whoever
+ * reads them looks at the status of the event.
+ */
+export const addressedTables: ReadonlyArray<string> = ["witnesses", "approval_asked", "approval_given", "change_causes", "policy_kept", "register_writes", ...secretTableNames, ...federationTableNames]
 
 const first = `
 CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
@@ -95,7 +113,28 @@ CREATE TABLE quarantine (
 CREATE UNIQUE INDEX quarantine_address ON quarantine (log, block, event);
 `
 
+// Rows of witnesses get the address of their checkpoint, so everything is folded anew. Operations stay known meanwhile.
+const cutoffs = `
+DROP TABLE witnesses;
+-- log, block, offset: the checkpoint. about: the log that it speaks of.
+CREATE TABLE witnesses (
+  log INTEGER NOT NULL, block INTEGER NOT NULL, offset INTEGER NOT NULL, about INTEGER NOT NULL, length INTEGER NOT NULL, fork INTEGER NOT NULL,
+  tree_hash TEXT NOT NULL, device INTEGER NOT NULL, PRIMARY KEY (log, block, offset, about, length, fork)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX witnesses_about ON witnesses (about, length);
+ALTER TABLE documents ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+${cutoffsSql}
+${sealedSql}
+DELETE FROM events; DELETE FROM counts; DELETE FROM commands; DELETE FROM cursors; DELETE FROM documents; DELETE FROM document_snapshots;
+DELETE FROM document_changes; DELETE FROM memory_pages; DELETE FROM quarantine;
+UPDATE operations SET source = 1;
+`
+
 export const migrations: ReadonlyArray<Migration> = [
   { name: "first", sql: first },
-  { name: "evidence", sql: evidenceSql }
+  { name: "evidence", sql: evidenceSql },
+  { name: "policy", sql: approvalsSql + registerWritesSql },
+  { name: "cutoffs", sql: cutoffs },
+  { name: "secrets", sql: secretsSql },
+  { name: "federation", sql: federationSql }
 ]

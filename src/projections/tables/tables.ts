@@ -1,5 +1,9 @@
 import { Witnesses } from "./witnesses.ts"
+import { type BlockRange, Cutoffs } from "./cutoffs.ts"
+import { Sealed } from "./sealed.ts"
 import { Cursors, Heads } from "./cursors.ts"
+import { Approvals } from "./approvals.ts"
+import { RegisterWrites } from "./register-writes.ts"
 import type { Address } from "../../codec/address.ts"
 import { Database, int, type OpenOptions } from "./database.ts"
 import { DocumentStore } from "./document-store.ts"
@@ -9,10 +13,12 @@ import { Facts } from "./facts.ts"
 import type { EventFold } from "./folds.ts"
 import { fingerprint, type Fingerprint } from "./fingerprint.ts"
 import { MemorySearch } from "./memory-search.ts"
+import { Federations } from "./federation.ts"
 import { Names } from "./names.ts"
 import { Quarantine } from "./quarantine.ts"
 import { Receipts } from "./receipts.ts"
-import { derivedTables } from "./schema.ts"
+import { addressedTables, derivedTables } from "./schema.ts"
+import { Secrets } from "./secrets.ts"
 
 /** All tables of one node and mesh, over one file. */
 export class Tables {
@@ -27,7 +33,13 @@ export class Tables {
   readonly documents: DocumentStore
   readonly quarantine: Quarantine
   readonly witnesses: Witnesses
+  readonly secrets: Secrets
+  readonly cutoffs: Cutoffs
+  readonly sealed: Sealed
   readonly evidence: Evidence
+  readonly approvals: Approvals
+  readonly registerWrites: RegisterWrites
+  readonly federations: Federations
   /** What is done with an event of a type beside indexing it. */
   readonly folds: ReadonlyMap<string, EventFold>
 
@@ -41,14 +53,29 @@ export class Tables {
     this.heads = new Heads(this.database, this.names, this.facts)
     this.receipts = new Receipts(this.database, this.names, this.events)
     this.search = new MemorySearch(this.database, this.names)
-    this.documents = new DocumentStore(this.database, this.names, this.search)
+    this.cutoffs = new Cutoffs(this.database, this.names)
+    this.sealed = new Sealed(this.database, this.names)
+    this.documents = new DocumentStore(this.database, this.names, this.search, this.cutoffs)
     this.quarantine = new Quarantine(this.database, this.names, this.facts)
     this.witnesses = new Witnesses(this.database, this.names)
+    this.secrets = new Secrets(this.database, this.names)
     this.evidence = new Evidence(this.database, this.names)
+    this.approvals = new Approvals(this.database, this.names)
+    this.registerWrites = new RegisterWrites(this.database, this.names)
+    this.federations = new Federations(this.database, this.names)
     this.folds = new Map<string, EventFold>([
+      ["approval.asked/1", (event) => this.approvals.asked(event)],
+      ["approval.given/1", (event) => this.approvals.given(event)],
+      ["policy.kept/1", (event) => this.approvals.kept(event)],
+      ["config.changed/1", (event) => {
+        this.approvals.caused(event)
+        this.registerWrites.add(event)
+      }],
       ["evidence.found/1", (event) => this.evidence.found(event)],
       ["evidence.cleared/1", (event) => this.evidence.cleared(event)],
-      ["checkpoint.made/1", ({ device, body }) => this.witnesses.add(device, body)]
+      ...this.secrets.folds,
+      ...this.federations.folds,
+      ["checkpoint.made/1", (event) => this.witnesses.add(event)]
     ])
   }
 
@@ -66,6 +93,27 @@ export class Tables {
       this.database.exec("UPDATE operations SET source = 1")
     })
     this.database.forget()
+    this.evidence.forget()
+  }
+
+  /** Takes out what events in these blocks have said, so that they can be folded again or count no more. */
+  removeRows({ log, from, to }: BlockRange): void {
+    const id = this.names.find(log)
+    if (id === undefined) return
+    for (const table of addressedTables) this.database.prepare(`DELETE FROM ${table} WHERE log = ? AND block >= ? AND block < ?`).run(id, from, to)
+  }
+
+  /** Takes out all that came of a log, its cursor too. Operations stay known. */
+  removeLog(log: string): void {
+    const id = this.names.find(log)
+    if (id === undefined) return
+    this.removeRows({ log, from: 0, to: Number.MAX_SAFE_INTEGER })
+    this.sealed.remove({ log, from: 0, to: Number.MAX_SAFE_INTEGER })
+    this.database.prepare("DELETE FROM commands WHERE event IN (SELECT id FROM events WHERE log = ?)").run(id)
+    this.evidence.forget()
+    for (const table of ["evidence", "evidence_cleared", "events", "counts", "quarantine", "refold_blocks"]) this.database.prepare(`DELETE FROM ${table} WHERE log = ?`).run(id)
+    this.database.prepare("UPDATE operations SET source = 1, log = NULL, block = NULL, offset = NULL WHERE log = ?").run(id)
+    this.cursors.remove(log)
   }
 
   /** The event that a membership operation was first read in. */

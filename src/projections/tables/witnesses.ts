@@ -5,6 +5,7 @@
 import { Schema } from "effect"
 import { Checkpoint } from "../../events/catalogue.ts"
 import { type Database, int, text } from "./database.ts"
+import type { FoldedEvent } from "./folds.ts"
 import type { Names } from "./names.ts"
 
 export interface Contradiction {
@@ -31,28 +32,29 @@ export class Witnesses {
     this.#names = names
   }
 
-  /** Takes the body of a checkpoint that a device signed. */
-  add(device: string, body: unknown): void {
+  /** Takes a checkpoint that a device signed. Of two words about one length of a log in one checkpoint the first stands. */
+  add({ log, block, offset, device, body }: Pick<FoldedEvent, "log" | "block" | "offset" | "device" | "body">): void {
     if (!Schema.is(Checkpoint)(body)) return
-    const insert = this.#database.prepare("INSERT INTO witnesses VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-    for (const { log, fork, length, treeHash } of body.logs) insert.run(this.#names.idOf(log), length, fork, treeHash, this.#names.idOf(device))
+    const insert = this.#database.prepare("INSERT INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+    const [logId, deviceId] = [this.#names.idOf(log), this.#names.idOf(device)]
+    for (const { log: about, fork, length, treeHash } of body.logs) insert.run(logId, block, offset, this.#names.idOf(about), length, fork, treeHash, deviceId)
   }
 
   /** What others say of a log, shortest first. */
   of(log: string): ReadonlyArray<Witness> {
     const id = this.#names.find(log)
     if (id === undefined) return []
-    return this.#database.prepare("SELECT device, fork, length, tree_hash FROM witnesses WHERE log = ? ORDER BY length, tree_hash").all(id).map((row) => ({
+    return this.#database.prepare("SELECT DISTINCT device, fork, length, tree_hash FROM witnesses WHERE about = ? ORDER BY length, tree_hash").all(id).map((row) => ({
       device: this.#names.textAt(row, "device"), fork: int(row["fork"]), length: int(row["length"]), treeHash: text(row["tree_hash"])
     }))
   }
 
   contradictions(): ReadonlyArray<Contradiction> {
     const rows = this.#database.prepare(
-      "SELECT log, fork, length FROM witnesses GROUP BY log, fork, length HAVING count(DISTINCT tree_hash) > 1"
+      "SELECT about, fork, length FROM witnesses GROUP BY about, fork, length HAVING count(DISTINCT tree_hash) > 1"
     ).all()
     return rows.map((row) => {
-      const log = this.#names.textAt(row, "log")
+      const log = this.#names.textAt(row, "about")
       const fork = int(row["fork"])
       const length = int(row["length"])
       const claims = new Map<string, Array<string>>()

@@ -6,6 +6,7 @@ import { brief, done, type Lines, names, type Renderer } from "./shared.ts"
 export const statusLinesMax = 24
 const peersShownMax = 6
 const warningsShownMax = 4
+const othersShownMax = 3
 
 export const status: Renderer<"status"> = (value, view) => {
   const { node, mesh, events, disk } = value
@@ -19,6 +20,8 @@ export const status: Renderer<"status"> = (value, view) => {
     ...pairs(view, [
       ["node", `${node.name} (${node.ready ? "ready" : "not ready"}, ${node.mode}${value.sync.paused ? ", sync paused" : ""}), up ${duration(view.now - Date.parse(node.startedAt))}, pid ${node.pid}`],
       ["mesh", `${mesh.name === "" ? "of its own" : mesh.name}, ${count(mesh.members, "member")}, ${mesh.inTouch} in touch`],
+      ...(value.others ?? []).slice(0, othersShownMax).map((other): readonly [string, string] => ["beside", other.fault === undefined ? `${other.name}, ${count(other.members, "member")}, ${other.inTouch} in touch${other.default ? "; the default" : ""}` : `${other.name} could not be opened: ${other.fault}`]),
+      ...((value.others ?? []).length > othersShownMax ? [["", "and more: kos mesh list"] as const] : []),
       ["events", `${events.total.toLocaleString("en")} (${events.own.toLocaleString("en")} own), newest @${events.newestArrival}`],
       ["disk", `${bytes(disk.usedBytes)} used, ${bytes(disk.freeBytes)} free`]
     ]),

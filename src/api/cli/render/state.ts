@@ -30,8 +30,9 @@ export const eventAt: Renderer<"event.at"> = (value) => plain(value.value).split
 export const eventVerify: Renderer<"event.verify"> = (value, view) => [
   value.clean ? green(view, bold(view, `Clean: ${count(value.logs.length, "log")} in ${duration(value.ms)}.`)) : red(view, bold(view, "NOT clean.")),
   "",
-  ...table(view, ["log of", "log", "blocks#", "events#", "witnesses#", "faults#", "tree hash"], value.logs.map((log) => [
-    log.node, short(log.log), String(log.blocks), String(log.events), String(log.witnesses), String(log.faults.length), short(log.treeHash)
+  ...table(view, ["log of", "log", "blocks#", "witnessed#", "gaps#", "conflicts#", "beyond#", "faults#", "tree hash"], value.logs.map((log) => [
+    log.node, short(log.log), String(log.blocks), log.blocks === 0 ? "" : `${Math.floor((100 * log.witnessed) / log.blocks)} %`, String(log.gaps), String(log.conflicts),
+    String(log.beyond), String(log.faults.length), short(log.treeHash)
   ])),
   ...value.logs.flatMap((log) => log.faults.slice(0, 20).map(({ address, why }) => red(view, `${log.node} ${address}: ${why}`))),
   ...value.misbehaviour.map((proof) => red(view, `${proof.node} signed two histories of ${short(proof.log)} at ${proof.length}: ${proof.detail}`))
@@ -64,7 +65,7 @@ export const configHistory: Renderer<"config.history"> = (rows, view) => history
 export const configConflicts: Renderer<"config.conflicts"> = (all, view) => {
   const [first] = all
   if (first === undefined) return ["No conflicts."]
-  return [...all.flatMap((one) => conflict(view, one)), "", `Next: ${bold(view, `kos config resolve ${first.id} ${first.values[0]?.choice ?? 1}`)}`]
+  return [...all.flatMap((one) => [...conflict(view, one), ...(one.refused === undefined ? [] : [`  ${yellow(view, one.refused)}`])]), "", `Next: ${bold(view, `kos config resolve ${first.id} ${first.values[0]?.choice ?? 1}`)}`]
 }
 
 export const configResolve: Renderer<"config.resolve"> = (value, view) => done(view, value)
@@ -72,10 +73,11 @@ export const configResolve: Renderer<"config.resolve"> = (value, view) => done(v
 export const configExplain: Renderer<"config.explain"> = (value, view) => [
   `${bold(view, value.path)} = ${inline(value.value)}  ${dim(view, `from ${value.winner}`)}`,
   value.sentence,
-  ...pairs(view, [["type", value.type], ["default", value.default === null ? "none" : inline(value.default)], ["change", value.restart ? "counts after a restart" : "counts at once"]]),
+  ...pairs(view, [["type", value.type], ["default", value.default === null ? "none" : inline(value.default)], ["rule", `${value.policy.rule}${value.policy.setBy === null ? "" : `, set by ${byLine(view, value.policy.setBy)}`}`], ["change", value.restart ? "counts after a restart" : "counts at once"]]),
   "",
   ...table(view, ["layer", "value", "set"], value.layers.map((layer) => [layer.layer, inline(layer.value), layer.by === null ? layer.from ?? "" : byLine(view, layer.by)])),
-  ...(value.conflict === null ? [] : ["", ...conflict(view, value.conflict)])
+  ...(value.conflict === null ? [] : ["", ...conflict(view, value.conflict)]),
+  ...value.refused.map(({ document, value: refused, why }) => yellow(view, `! ${brief(document)}: ${refused === null ? "" : `${inline(refused)} `}${why}`))
 ]
 
 export const agentList: Renderer<"agent.list"> = (rows, view) =>

@@ -1,0 +1,55 @@
+/** What tests of trust between real daemons share: who holds and counts what, read from their tables while they run. */
+import { Tables } from "../src/projections/tables/tables.ts"
+import { eventually, type TestNode } from "./daemon-process.ts"
+
+/** Reads the tables of a node beside its daemon. */
+export const withTables = <A>(node: TestNode, read: (tables: Tables) => A): A => {
+  const tables = new Tables(`${node.meshDirectory}/tables.db`, { readOnly: true })
+  try {
+    return read(tables)
+  } finally {
+    tables.close()
+  }
+}
+
+/** What nodes that hold the same blocks and keys must have made of them. */
+export const printOf = (node: TestNode): string => withTables(node, (tables) => {
+  const { events, cursors, documents, operations, witnesses, cutoffs, sealed } = tables.fingerprint()
+  return JSON.stringify({ events, cursors, documents, operations, witnesses, cutoffs, sealed })
+})
+
+/** Do they come to one state, and does folding everything from nothing give it again? Undefined when they do. */
+export const disagreement = async (...nodes: ReadonlyArray<TestNode>): Promise<string | undefined> => {
+  if (!await eventually(() => new Set(nodes.map(printOf)).size === 1)) return nodes.map(printOf).join("\n")
+  for (const node of nodes) {
+    const { rebuild } = await node.ask("doctor", ["--rebuild"], { codes: [0, 10] })
+    if (rebuild?.equal !== true) return `${node.home}: ${JSON.stringify(rebuild)}`
+  }
+  return undefined
+}
+
+/** Pages by name, with their text. */
+export const pagesOf = async (node: TestNode): Promise<Readonly<Record<string, string>>> => {
+  const pages: Record<string, string> = {}
+  for (const { page } of await node.ask("memory.list")) pages[page] = (await node.ask("memory.show", [page])).text
+  return pages
+}
+
+/** Events of one node as another has them: block, and why it does not count. */
+export const eventsOfNode = async (on: TestNode, name: string): Promise<ReadonlyArray<{ readonly log: string; readonly block: number; readonly type: string; readonly void: string | undefined; readonly arrival: number }>> =>
+  (await on.ask("event.list", ["--node", name, "--limit", "10000"])).map(({ address, type, summary, arrival }) => {
+    const [log = "", place = "0"] = address.split("/")
+    return { log, block: Math.floor(Number(place)), type, void: /^quarantined: (.*)/s.exec(summary)?.[1], arrival }
+  })
+
+export const isolated = async (...nodes: ReadonlyArray<TestNode>): Promise<void> => {
+  for (const node of nodes) await node.ask("mesh.mode", ["isolated"])
+}
+
+export const joined = async (...nodes: ReadonlyArray<TestNode>): Promise<void> => {
+  for (const node of nodes) await node.ask("mesh.mode", ["joined"])
+}
+
+/** Is this node in touch with that one? */
+export const meets = async (node: TestNode, other: TestNode): Promise<boolean> =>
+  (await node.ask("status", [], { codes: [0, 10] })).peers.some(({ device, inTouch }) => inTouch && device === other.announced.device)
