@@ -1,4 +1,7 @@
 /** Approvals as folds: the same in any order; who counts; what becomes of a proposal; what two nodes carry out at once. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import t, { type Test } from "tap"
 import { type Address, addressText } from "../src/codec/address.ts"
 import type { Operation, Role, Statement } from "../src/codec/operation.ts"
@@ -81,8 +84,12 @@ const membersOf = (more: Readonly<Record<number, Partial<Member>>> = {}): Policy
 
 /** What a node knows that heard all this in this order. `out`: events that do not count. */
 const heard = (t: Test, said: ReadonlyArray<Said>, more: Readonly<Record<number, Partial<Member>>> = {}, out: ReadonlyArray<Address> = []) => {
-  const tables = new Tables(":memory:")
-  t.teardown(() => tables.close())
+  const directory = mkdtempSync(join(tmpdir(), "kos-approval-"))
+  const tables = new Tables(join(directory, "tables.db"))
+  t.teardown(() => {
+    tables.close()
+    rmSync(directory, { recursive: true, force: true })
+  })
   const gone = new Set(out.map(addressText))
   const changes = new Map<string, Array<LoggedChange>>()
   tables.transaction(() => {

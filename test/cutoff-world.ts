@@ -88,7 +88,7 @@ const scope = Effect.runSync(Scope.make())
 const free: Array<DocumentWorker["Service"]> = []
 export const endWorkers = (): Promise<void> => Effect.runPromise(Scope.close(scope, Exit.void))
 
-/** The own log is one that nobody writes; `logs` are held as far as `grow` said. `limits` is who may not read what. */
+/** The own log is one that nobody writes; the first log is one of before. `logs` are held as far as `grow` said. */
 export const openNode = async (file: string, logs: Logs, keys: ReadonlyArray<number> = [1]): Promise<Node> => {
   const tables = new Tables(file)
   const members = new TestMembers("00".repeat(32), tables)
@@ -107,7 +107,7 @@ const opened = async <M extends Members>(tables: Tables, members: M, logs: Logs,
   const held = new Set(keys)
   const notices: Array<string> = []
   const runner = new Runner({
-    tables, members, worker, now: () => 1_800_000_000_000, ownDevice: deviceOf("own"), notice: (_level, text) => notices.push(text), observe: () => undefined,
+    tables, members, worker, now: () => 1_800_000_000_000, ownDevice: deviceOf(logKey(0)), notice: (_level, text) => notices.push(text), observe: () => undefined,
     keyring: () => ({ current: undefined, shared: () => [], keys: (epoch) => held.has(epoch) ? [keyOf(epoch)] : [] }),
     ownLog: () => ({ log: "ff".repeat(32), length: 0 }),
     open: async (log) => ({

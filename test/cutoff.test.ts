@@ -314,6 +314,24 @@ t.test("with the real rules: what a revocation in a log cuts, what an operation 
   t.equal(prints.size, 1, "in any order")
 })
 
+t.test("an own edit that meets a cut-off on its way into the log does not stay in the document", async (t) => {
+  const doc = "memory/notes/a"
+  const log = logKey(0)
+  const blocks: Array<Uint8Array> = []
+  const node = await openNode(`${t.testdir()}/live.db`, new Map([[log, blocks]]))
+  const edited = await Effect.runPromise(node.worker.edit(doc, log, [{ _tag: "Text", text: "mine" }], 1, (id) => node.tables.documents.load(id)))
+  t.equal(edited.state.value["text"], "mine")
+  blocks.push(sealFrame([encodeEvent({
+    type: "memory.changed/1", at: { ms: 1_800_000_000_000, count: 0 }, actor: "device", subject: doc, command: "", cause: [], body: { change: edited.change, paths: [], summary: "" }
+  }, log)], { log, block: 0 }, 1, keyOf(1)))
+  node.members.say([log], new Map([[log, { cutAt: 0 }]]))
+  node.grow(log, 1)
+  await node.runner.idle()
+  t.equal(node.tables.documents.state(doc), undefined, "and does not make one either")
+  t.match(node.tables.documents.summary(doc), { held: 1, changes: 0 })
+  await node.close()
+})
+
 t.test("what builds on a refused change is refused, also when the document was loaded again in between", async (t) => {
   const doc = "config/mesh/net"
   const block = (log: string, change: Uint8Array) => sealFrame([encodeEvent({

@@ -8,6 +8,8 @@ import { openHome } from "../src/boot/first-run.ts"
 import { readIntroduction } from "../src/boot/introduction.ts"
 import { enter, redeem } from "../src/boot/joining.ts"
 import { type MeshNode, openMeshNode } from "../src/boot/mesh-node.ts"
+import { toHex } from "../src/codec/bytes.ts"
+import { hashParts } from "../src/codec/hash.ts"
 import { certifyInvite, type Invite, inviteKey, inviteText } from "../src/codec/invite.ts"
 import type { Role } from "../src/codec/operation.ts"
 import { randomBytes } from "../src/codec/signature.ts"
@@ -151,13 +153,21 @@ export const foldAgain = async (node: MeshNode, directory: string, random: Rando
   const worker = Context.get(await Effect.runPromise(Layer.buildWithScope(Layer.fresh(DocumentWorker.layer), scope)), DocumentWorker)
   const members = new Members(node.mesh, tables)
   const operations = node.members.operations()
-  // The others are met in the logs, and cut off what was folded before.
-  const early = operations.slice(0, Math.floor(random() * (operations.length + 1)))
-  const introduction = await readIntroduction(node.directory)
-  const inLogs = new Set(node.tables.database.prepare("SELECT hash FROM operations WHERE source = 0").all().map((row) => row["hash"]))
+  // The others are met in the logs, and cut off what was folded before; but for those that must be known before their log is.
+  const early = new Set(operations.slice(0, Math.floor(random() * (operations.length + 1))).map(({ hash }) => hash))
+  for (const bytes of await readIntroduction(node.directory)) early.add(toHex(hashParts("kos/operation/1", bytes)))
+  const parents = new Map(operations.map(({ hash, parents: own }) => [hash, own]))
+  const pastOf = (hash: string, past = new Set<string>()): Set<string> => {
+    for (const parent of parents.get(hash) ?? []) if (!past.has(parent)) pastOf(parent, past.add(parent))
+    return past
+  }
+  const claims = new Map([...node.members.view().members.values()].flatMap(({ logs }) => logs.map(({ log, from }) => [log, pastOf(from).add(from)] as const)))
+  for (const row of node.tables.database.prepare("SELECT hash, source, log FROM operations").all()) {
+    const hash = String(row["hash"])
+    if (row["source"] !== 0 || claims.get(node.tables.names.textAt(row, "log"))?.has(hash) !== false) early.add(hash)
+  }
   tables.transaction(() => {
-    for (const bytes of introduction) members.take(bytes, "met")
-    for (const operation of operations) if (early.includes(operation) || !inLogs.has(operation.hash)) members.take(operation.bytes, "met")
+    for (const { hash, bytes } of operations) if (early.has(hash)) members.take(bytes, "met")
   })
   let refusals = 3
   const transaction = tables.transaction.bind(tables)

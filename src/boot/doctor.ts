@@ -6,10 +6,9 @@ import type { OutputOf } from "../api/operations/table.ts"
 import { DocumentWorker } from "../projections/documents/pool.ts"
 import { Members } from "../projections/members.ts"
 import { Runner } from "../projections/runner.ts"
-import { blob, wipeDatabase } from "../projections/tables/database.ts"
+import { wipeDatabase } from "../projections/tables/database.ts"
 import type { Quarantined } from "../projections/tables/quarantine.ts"
 import { Tables } from "../projections/tables/tables.ts"
-import { readIntroduction } from "./introduction.ts"
 import type { MeshNode } from "./mesh-node.ts"
 
 type Report = OutputOf<"doctor">
@@ -102,10 +101,9 @@ export const rebuild = async (
   try {
     const worker = Context.get(await Effect.runPromise(Layer.buildWithScope(Layer.fresh(DocumentWorker.layer), scope)), DocumentWorker)
     const members = new Members(node.mesh, tables)
-    const met = node.tables.database.prepare("SELECT bytes FROM operations WHERE source = 1").all().map((row) => blob(row["bytes"]))
-    const introduction = await readIntroduction(node.directory)
+    // Known beforehand, as for whoever comes in: what makes a log known may stand in that log only, when a seeder left and came again.
     tables.transaction(() => {
-      for (const bytes of [...introduction, ...met]) members.take(bytes, "met")
+      for (const { bytes } of node.members.operations()) members.take(bytes, "met")
     })
     const runner = new Runner({
       tables, members, worker, keyring: () => node.keyring, now, ownDevice: node.vault.deviceId, notice: () => undefined, observe: () => undefined,

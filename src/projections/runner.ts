@@ -243,10 +243,14 @@ export class Runner {
   }
 
   async #fold(tick: Tick): Promise<void> {
-    const { tables, members, worker, notice, now } = this.#options
+    const { tables, members, worker, notice, now, ownDevice } = this.#options
     const sorted = this.#folder.sort(tick.blocks)
     const { changes, reasons } = sorted
     const batch = [...changes].map(([doc, list]) => ({ doc, changes: list }))
+    // An own edit is in the worker's document before it is in the log; when a cut-off has come in between it must not stay there.
+    for (const { doc, changes: list } of batch) {
+      if (list.some(({ log, block, cut = Infinity }) => block >= cut && this.#reader.device(log) === ownDevice)) await Effect.runPromise(worker.discard(doc))
+    }
     const answers = batch.length === 0 ? [] : await Effect.runPromise(worker.apply(batch, (doc) => tables.documents.load(doc)))
     const verdicts = new Map(answers.flatMap((answer) => (changes.get(answer.doc) ?? []).map((change, i) =>
       [change, judged(change, "stalled" in answer ? undefined : answer.verdicts[i], reasons)] as const)))

@@ -4,7 +4,6 @@ import type { Address } from "../../codec/address.ts"
 import type { Conflict, DocId, DocumentState, Json } from "../../projections/documents/types.ts"
 import { diffKeys } from "../../projections/families/diff.ts"
 import type { Refusal } from "../../commands/refusal.ts"
-import type { EventRow } from "../../projections/tables/event-index.ts"
 import type { MeshView } from "../node.ts"
 import type { By, ConflictShape, Difference, HistoryRow } from "../operations/common.ts"
 import { byAt, byOf, changesAt, timeText, withFrames } from "./reading.ts"
@@ -44,14 +43,14 @@ export const differences = (doc: DocId, before: DocumentState["live"], after: Do
 /** Steps that are shown with their values at most: each is the document built up to there. */
 export const valuedStepsMax = 200
 
-/** By the hybrid clock, in which a change comes after what its author knew; the same on every node, whatever arrived first. */
-const byStamp = (a: { readonly row: EventRow }, b: { readonly row: EventRow }): number =>
-  a.row.ms - b.row.ms || a.row.count - b.row.count || (a.row.log < b.row.log ? -1 : a.row.log > b.row.log ? 1 : a.row.block - b.row.block || a.row.offset - b.row.offset)
-
-/** Steps of a document's life: the newest `limit`, oldest first, each with what it changed. */
+/** Steps of a document's life: the newest `limit`, each after what its author knew, with what it changed; the same on every node, whatever arrived first. */
 export const historyOf = (mesh: MeshView, doc: DocId, limit: number, values: boolean, only?: string): Effect.Effect<ReadonlyArray<HistoryRow>, Refusal> =>
   withFrames(mesh, "the history could not be read", async (frames) => {
-    const changes = (await changesAt(mesh, frames, doc, undefined)).toSorted(byStamp)
+    // A document that stalls has no order of its own: then as it arrived.
+    const causal = await Effect.runPromise(mesh.worker.history(doc, (id) => mesh.tables.documents.load(id)).pipe(Effect.orElseSucceed(() => [])))
+    const places = new Map(causal.map((change, place) => [`${change.log}/${change.block}.${change.offset}`, place]))
+    const placeOf = ({ log, block, offset }: Address): number => places.get(`${log}/${block}.${offset}`) ?? Infinity
+    const changes = (await changesAt(mesh, frames, doc, undefined)).toSorted((a, b) => placeOf(a) - placeOf(b) || a.row.arrival - b.row.arrival)
     const rows: Array<HistoryRow> = []
     const first = Math.max(0, changes.length - (values ? Math.min(limit, valuedStepsMax) : limit))
     let before = !values ? {} : first === 0 ? {} : (await Effect.runPromise(mesh.worker.materialize(doc, changes.slice(0, first)))).value

@@ -24,7 +24,7 @@ export const meshHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     if (another) return yield* anotherMesh(daemon, name, call)
     const mesh = daemon.mesh()
     const done = yield* decided(mesh, "mesh.create", call, `the mesh is called ${name}`, () => decideNameMesh(mesh.situation(), { name }))
-    return { id: mesh.mesh, name: mesh.members.view().name, ...done }
+    return { id: mesh.mesh, name: mesh.members.view().name, further: false, ...done }
   }),
 
   "mesh.list": () => Effect.sync(() => daemon.meshes().map((entry) => {
@@ -133,7 +133,7 @@ const anotherMesh = (daemon: DaemonView, name: string, call: Call) => Effect.gen
   const done = yield* mesh.dispatch.run("mesh.create", call, [], Effect.succeed({
     summary: `made ${name}; commands still go to ${usual} unless they say --mesh ${name}`, events: [{ type: "command.done/1", subject: "mesh", body: { name: "mesh.create", detail: `made ${name}` } }]
   }))
-  return { id: mesh.mesh, name: mesh.members.view().name, ...done }
+  return { id: mesh.mesh, name: mesh.members.view().name, further: true, ...done }
 })
 
 /** Signs what a membership decider wants and appends it. */

@@ -16,7 +16,8 @@ export const meshCreate = operation("mesh.create", {
   summary: "Name this node's mesh so that others can be invited; with --another, make a further one beside it.",
   kind: "command",
   input: Schema.Struct({ name: Word, another: flag }),
-  output: Schema.Struct({ id: KeyHex, name: Schema.String, ...Done.fields }),
+  /** `further`: commands reach it only when they name it. */
+  output: Schema.Struct({ id: KeyHex, name: Schema.String, further: Schema.Boolean, ...Done.fields }),
   cli: {
     positional: ["name"], describe: { name: "what its people call it", another: "a further mesh, in which this node has a device key of its own" },
     examples: ["kos mesh create hill", "kos mesh create allotments --another"]

@@ -167,7 +167,7 @@ export class DocumentStore {
   /** Undefined until a change of it counts: what is only held or waits makes no document. */
   state(doc: DocId): DocumentState | undefined {
     const id = this.#names.find(doc)
-    const row = id === undefined ? undefined : this.#database.prepare("SELECT * FROM documents WHERE id = ? AND heads IS NOT NULL AND heads <> '[]'").get(id)
+    const row = id === undefined ? undefined : this.#database.prepare("SELECT * FROM documents WHERE id = ? AND heads IS NOT NULL AND changes > 0").get(id)
     if (row === undefined) return undefined
     const value = record(row, "value")
     return {

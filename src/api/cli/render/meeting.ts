@@ -2,7 +2,7 @@
 import { ago, bold, bytes, count, dim, duration, green, pairs, red, short, table, when, yellow } from "../text.ts"
 import { done, names, type Renderer, who } from "./shared.ts"
 
-export const meshCreate: Renderer<"mesh.create"> = (value, view) => [...done(view, value), "", `Next: ${bold(view, "kos invite create")}`]
+export const meshCreate: Renderer<"mesh.create"> = (value, view) => [...done(view, value), "", `Next: ${bold(view, `kos ${value.further ? `--mesh ${value.id.slice(0, 8)} ` : ""}invite create`)}`]
 
 export const meshList: Renderer<"mesh.list"> = (rows, view) => [
   ...table(view, ["mesh", "id", "role", "members#", "in touch#", ""], rows.map((row) => [
