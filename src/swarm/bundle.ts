@@ -70,7 +70,7 @@ const fileBytesDefault = 68_719_476_736
 export const sinceReceipts = (host: SwarmHost, device: string): Point =>
   Object.fromEntries(host.receipts.holdings(device).map(({ log, length }) => [log, length]))
 
-/** Writes all that is held beyond `since`; logs under download are left out and named. */
+/** Writes all that is held beyond `since`; of a log under download what is here without a gap. Logs of which nothing can be written are named. */
 export const exportBundle = async (host: SwarmHost, path: string, since: Point = {}): Promise<ExportReport> => {
   const bundle = await createBundle(path, host.mesh)
   try {
@@ -137,9 +137,10 @@ const rangeOf = async (session: ReplicatedLog, log: string, from: number, limit:
   if (manifest === null) return "its manifest is not known"
   for (let attempt = 0; attempt < 5; attempt += 1) {
     const to = session.length
-    const until = Math.min(to, limit)
-    if (until <= from) return `its writer is no member any more, and what lies beyond block ${limit} is not passed on`
-    if (session.contiguousLength < until) return `its download is under way, ${session.contiguousLength} of ${to} blocks are here`
+    if (Math.min(to, limit) <= from) return `its writer is no member any more, and what lies beyond block ${limit} is not passed on`
+    // A download under way is no reason to leave out what is here: a log that somebody writes to is never quite whole.
+    const until = Math.min(to, limit, session.contiguousLength)
+    if (until <= from) return `its download is under way, ${session.contiguousLength} of ${to} blocks are here`
     const proof = await session.proof({ upgrade: { start: from, length: to - from } })
     const roots = from === 0 ? [] : (await session.proof({ upgrade: { start: 0, length: from } })).upgrade?.nodes ?? []
     if (proof.upgrade === null || proof.upgrade.additionalNodes.length > 0) continue

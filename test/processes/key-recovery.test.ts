@@ -2,9 +2,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import t from "tap"
-import { openBackup } from "../src/vault/backup.ts"
-import { eventually, joinMesh, kos, testNode } from "./daemon-process.ts"
-import { fileWith, keyFilesBelow, leaks, secretsOf, sees, sets } from "./key-help.ts"
+import { openBackup } from "../../src/vault/backup.ts"
+import { eventually, joinMesh, kos, testNode } from "../daemon-process.ts"
+import { fileWith, keyFilesBelow, leaks, secretsOf, sees, sets } from "../key-help.ts"
 
 // Real nodes that stop and start again, on a machine that does other things too.
 t.setTimeout(120_000)

@@ -1,6 +1,6 @@
 /** Three daemons: who may change what, approvals by two admins over sync and apart, and what an admin wrote who was none any more. */
 import t, { type Test } from "tap"
-import { joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(150_000)
 

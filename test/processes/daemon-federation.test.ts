@@ -1,6 +1,6 @@
 /** Two meshes of two nodes each share names through a federation, until one side ends it. */
 import t from "tap"
-import { eventually, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(160_000)
 

@@ -1,6 +1,6 @@
 /** Invites between real daemons: words, an admin that a person confirms, another admin that redeems, and a way back for who was revoked. */
 import t from "tap"
-import { eventually, joinMesh, testNode } from "./daemon-process.ts"
+import { eventually, joinMesh, testNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 
@@ -23,7 +23,7 @@ t.test("twelve words, as several arguments and cut to four letters, bring a node
   t.equal((await beta.ask("memory.show", ["notes/todo"])).text, "written before beta came")
   t.match((await alpha.ask("invite.list", ["--all"])).map(({ state }) => state).toSorted(), ["open", "used"])
   // The words stand in no file of either node.
-  const { filesWith } = await import("./daemon-process.ts")
+  const { filesWith } = await import("../daemon-process.ts")
   for (const node of [alpha, beta]) t.same(filesWith(node.home, words.slice(0, 6).join(" ")), [])
 })
 

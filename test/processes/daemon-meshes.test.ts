@@ -1,7 +1,7 @@
 /** Real daemons in several meshes: commands go to the right one, and nothing of one can be found in the other. */
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import t, { type Test } from "tap"
-import { eventually, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(160_000)
 

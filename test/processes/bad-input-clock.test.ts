@@ -1,11 +1,11 @@
 /** Clocks that are wrong by years: order and merge do not follow them, and doctor says so. */
 import t from "tap"
-import { joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 
 const yearMs = 365 * 86_400_000
-const withClock = (ms: number) => ({ node: ["--import", new URL("./shifted-clock.ts", import.meta.url).pathname], env: { KOS_TEST_CLOCK_MS: String(ms) } })
+const withClock = (ms: number) => ({ node: ["--import", new URL("../shifted-clock.ts", import.meta.url).pathname], env: { KOS_TEST_CLOCK_MS: String(ms) } })
 
 t.test("a node that lives ten years ago and then in five years merges like any other", async (t) => {
   const directory = t.testdir()

@@ -4,8 +4,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import t, { type Test } from "tap"
-import { eventsOf, flip, offlineLength, tear, write } from "./daemon-damage.ts"
-import { eventually, kos, problemOf, testNode, TestNode } from "./daemon-process.ts"
+import { eventsOf, flip, offlineLength, tear, write } from "../daemon-damage.ts"
+import { eventually, kos, problemOf, testNode, TestNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 

@@ -2,11 +2,11 @@
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import t from "tap"
-import { unlockVault } from "../src/api/unlocking.ts"
-import { isSealed } from "../src/vault/sealing.ts"
-import { Vault } from "../src/vault/vault.ts"
-import { kos, type TestNode, testNode } from "./daemon-process.ts"
-import { fileWith, keyFilesBelow, leaks, secretsOf } from "./key-help.ts"
+import { unlockVault } from "../../src/api/unlocking.ts"
+import { isSealed } from "../../src/vault/sealing.ts"
+import { Vault } from "../../src/vault/vault.ts"
+import { kos, type TestNode, testNode } from "../daemon-process.ts"
+import { fileWith, keyFilesBelow, leaks, secretsOf } from "../key-help.ts"
 
 /** Starts a daemon that is to end by itself, and says how. */
 const refusedStart = async (node: TestNode, env: Record<string, string> = {}) => {

@@ -1,8 +1,8 @@
 /** A node that has peers: what its disk lost comes back from them, and its log goes on. */
 import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import t from "tap"
-import { eventsOf, offlineLength, otherBoot, restoreInPlace, tear, write } from "./daemon-damage.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { eventsOf, offlineLength, otherBoot, restoreInPlace, tear, write } from "../daemon-damage.ts"
+import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 

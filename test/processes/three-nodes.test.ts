@@ -1,6 +1,6 @@
 /** Three daemons, each a process of its own, over real Hyperswarm on a DHT that lives on loopback. */
 import t from "tap"
-import { type DemoNode, newCommand, Processes, Refused, waitFor } from "./demo/processes.ts"
+import { type DemoNode, newCommand, Processes, Refused, waitFor } from "../demo/processes.ts"
 
 const processes = new Processes({ name: "kos-three", env: { KOS_NETWORK_LAN: "false" } })
 t.teardown(() => processes.endAll())
