@@ -1,6 +1,7 @@
 /** What tests of trust between real daemons share: who holds and counts what, read from their tables while they run. */
+import { closeSync, openSync, readSync } from "node:fs"
 import { Tables } from "../src/projections/tables/tables.ts"
-import { eventually, type TestNode } from "./daemon-process.ts"
+import { eventually, filesBelow, type TestNode } from "./daemon-process.ts"
 
 /** Reads the tables of a node beside its daemon. */
 export const withTables = <A>(node: TestNode, read: (tables: Tables) => A): A => {
@@ -53,3 +54,38 @@ export const joined = async (...nodes: ReadonlyArray<TestNode>): Promise<void> =
 /** Is this node in touch with that one? */
 export const meets = async (node: TestNode, other: TestNode): Promise<boolean> =>
   (await node.ask("status", [], { codes: [0, 10] })).peers.some(({ device, inTouch }) => inTouch && device === other.announced.device)
+
+/** Every form in which a text could stand in a file, a table or the memory of a process: as it is, UTF-16, hex, and base64 at any of three places. */
+export const formsOf = (text: string): ReadonlyArray<Buffer> => {
+  const bytes = Buffer.from(text)
+  const base64 = [0, 1, 2].map((shift) => Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64").replace(/=+$/, "").slice(shift === 0 ? 0 : 4, -4))
+  const texts = [bytes.toString("hex"), bytes.toString("hex").toUpperCase(), ...base64, ...base64.map((each) => each.replaceAll("+", "-").replaceAll("/", "_"))]
+  return [bytes, Buffer.from(text, "utf16le"), ...texts.map((each) => Buffer.from(each))]
+}
+
+/** Which of the texts stand in a file, each with the number of the form that was found. Reads the file in parts, so that it may be large. */
+export const tracesIn = (path: string, texts: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const wanted = texts.flatMap((text) => formsOf(text).map((form, i) => ({ text, form, name: `${text} in form ${i}` })))
+  const overlap = Math.max(...wanted.map(({ form }) => form.length))
+  const part = Buffer.alloc(4 * 1024 * 1024 + overlap)
+  const found = new Set<string>()
+  const file = openSync(path, "r")
+  try {
+    for (let at = 0, kept = 0;;) {
+      const read = readSync(file, part, kept, part.length - kept, at)
+      if (read === 0) break
+      at += read
+      const bytes = part.subarray(0, kept + read)
+      for (const { form, name } of wanted) if (bytes.includes(form)) found.add(name)
+      kept = Math.min(overlap, bytes.length)
+      part.copyWithin(0, bytes.length - kept, bytes.length)
+    }
+  } finally {
+    closeSync(file)
+  }
+  return [...found]
+}
+
+/** The same of every file below a directory. */
+export const tracesBelow = (directory: string, texts: ReadonlyArray<string>): ReadonlyArray<string> =>
+  filesBelow(directory).flatMap((path) => tracesIn(path, texts).map((trace) => `${path}: ${trace}`))

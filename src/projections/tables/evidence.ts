@@ -48,6 +48,7 @@ export class Evidence {
   constructor(database: Database, names: Names) {
     this.#database = database
     this.#names = names
+    database.onRollback(() => this.forget())
   }
 
   /** Takes `evidence.found`; keeps it only when its histories prove it. */

@@ -65,6 +65,11 @@ export class Secrets {
   }
 
   /** Grows when an event about secrets was folded; not when rows are taken out. */
+  /** Rows were taken out by another hand. */
+  changed(): void {
+    this.#revision++
+  }
+
   get revision(): number {
     return this.#revision
   }

@@ -101,6 +101,7 @@ export class Tables {
     const id = this.names.find(log)
     if (id === undefined) return
     for (const table of addressedTables) this.database.prepare(`DELETE FROM ${table} WHERE log = ? AND block >= ? AND block < ?`).run(id, from, to)
+    this.secrets.changed()
   }
 
   /** Takes out all that came of a log, its cursor too. Operations stay known. */

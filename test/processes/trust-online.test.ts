@@ -1,10 +1,10 @@
 /** A node is expelled while all are in touch: within two seconds the others have cut it off, write under a new key, and count nothing more of it. */
 import { setTimeout as delay } from "node:timers/promises"
 import t from "tap"
-import { uuidv7 } from "../src/codec/uuid.ts"
-import { randomBytes } from "../src/codec/signature.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
-import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf, withTables } from "./trust-help.ts"
+import { uuidv7 } from "../../src/codec/uuid.ts"
+import { randomBytes } from "../../src/codec/signature.ts"
+import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf, withTables } from "../trust-help.ts"
 
 t.setTimeout(170_000)
 

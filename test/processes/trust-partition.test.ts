@@ -1,7 +1,7 @@
 /** A node is expelled while others are away: what it wrote since, what somebody built on that, and what it is told. Real daemons. */
 import t from "tap"
-import { eventually, joinMesh, testNode } from "./daemon-process.ts"
-import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf } from "./trust-help.ts"
+import { eventually, joinMesh, testNode } from "../daemon-process.ts"
+import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf } from "../trust-help.ts"
 
 t.setTimeout(170_000)
 

@@ -1,9 +1,9 @@
 /** A node that was expelled tries to come back: through one that does not know yet, with a stick, with an old invite, and by writing on regardless. */
 import t from "tap"
-import { forgeBlocks } from "./daemon-forge.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
-import { newHandle } from "./documents-world.ts"
-import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf } from "./trust-help.ts"
+import { forgeBlocks } from "../daemon-forge.ts"
+import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { newHandle } from "../documents-world.ts"
+import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf } from "../trust-help.ts"
 
 t.setTimeout(170_000)
 
