@@ -57,6 +57,8 @@ export interface Runtime {
   readonly setCheck: (check: OwnCheck | undefined) => void
   /** Closes the node and opens the one in another mesh. */
   readonly switchTo: (mesh: string) => Effect.Effect<MeshNode, Refusal>
+  /** The node is closed and another one is being opened in its place. */
+  readonly switching: () => boolean
   readonly close: Effect.Effect<void>
   /** Ends a pause whose time has come. */
   readonly tick: () => void
@@ -123,11 +125,14 @@ export const openRuntime = (home: HomeParts, mesh: string): Effect.Effect<Runtim
   const tick = (): void => {
     if (pausedUntil !== undefined && now() >= pausedUntil) view.resume()
   }
+  let switching = false
   const switchTo = (id: string) => Effect.gen(function*() {
+    switching = true
     yield* Scope.close(inner, Exit.void)
     inner = yield* Scope.fork(root)
     const opened = yield* openNode(id).pipe(Effect.provideService(Scope.Scope, inner))
     node = opened
+    switching = false
     for (const listener of switched) listener()
     return opened
   }).pipe(Effect.mapError((error) => new Refusal({ kind: "failed", detail: error.message })), Effect.uninterruptible)
@@ -170,7 +175,7 @@ export const openRuntime = (home: HomeParts, mesh: string): Effect.Effect<Runtim
     }
   }
   const runtime: Runtime = {
-    node: present, settings, candidates, handlers: makeHandlers(view), view, carriers, switchTo, tick,
+    node: present, settings, candidates, handlers: makeHandlers(view), view, carriers, switchTo, tick, switching: () => switching,
     setCheck: (next) => { check = next },
     close: Effect.suspend(() => Scope.close(inner, Exit.void)).pipe(Effect.uninterruptible)
   }

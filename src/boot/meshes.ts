@@ -250,6 +250,8 @@ export const openMeshes = (parts: Omit<HomeParts, "doors" | "portTaken" | "onSet
     runtimes: open,
     entries,
     handlersFor: (mesh, operation) => Result.flatMap(mesh === undefined ? standardOr() : find(mesh), (place) => {
+      // A call that came in now would find the tables of a closed node.
+      if (place.runtime?.switching() === true) return Result.fail(new Refusal({ kind: "degraded", detail: `${nameOf(place)} is being opened anew; try again in a moment` }))
       if (place.runtime !== undefined) return Result.succeed(place.runtime.handlers)
       const [other] = open()
       return other !== undefined && aboutHome.has(operation) ? Result.succeed(other.handlers) : Result.fail(broken(place))

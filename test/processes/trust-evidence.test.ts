@@ -114,7 +114,12 @@ t.test("when the other history stands, the node goes on in a new log and takes t
     t.notOk("notes/second" in await pagesOf(node))
   }
   await beta.start()
-  t.ok(await eventually(async () => (await beta.ask("node.show")).logs.length === 2), "beta begins a new log by itself")
+  t.ok(await eventually(async () => {
+    // While it opens anew it says so.
+    const { code, out, err } = await beta.run(["node", "show", "--json"])
+    if (code !== 0) t.match(err, /is being opened anew/)
+    return code === 0 && JSON.parse(out).logs.length === 2
+  }), "beta begins a new log by itself")
   await beta.ask("memory.add", ["notes/after", "Beta goes on."])
   for (const node of [alpha, gamma]) {
     t.ok(await eventually(async () => "notes/after" in await pagesOf(node)))
