@@ -1,7 +1,7 @@
 /** What a member can publish that is hostile, broken or newer: seen, named, counted, passed on as it is, and never the end of a node. */
 import { readFileSync } from "node:fs"
 import t from "tap"
-import { filesBelow, joinMesh, testNode } from "./daemon-process.ts"
+import { filesBelow, homesOf, joinMesh, testNode } from "./daemon-process.ts"
 import { forgeBlocks, soundEvent } from "./daemon-forge.ts"
 
 t.setTimeout(110_000)
@@ -9,7 +9,7 @@ t.setTimeout(110_000)
 const corpus = (name: string): Uint8Array => new Uint8Array(readFileSync(new URL(`./hostile/automerge/${name}.bin`, import.meta.url)))
 
 t.test("hostile blocks of a member are quarantined with author and address, unknown types are kept and passed on, and every node lives", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta, gamma] = ["alpha", "beta", "gamma"].map((name) => testNode(t, directory, { name })) as [ReturnType<typeof testNode>, ReturnType<typeof testNode>, ReturnType<typeof testNode>]
   await Promise.all([alpha.start(), beta.start()])
   await joinMesh(alpha, beta)

@@ -1,7 +1,7 @@
 /** What a person gets for a mistake: which one, what was expected, an exit code to act on, and a node that is as it was. */
 import { writeFileSync } from "node:fs"
 import t from "tap"
-import { filesWith, isPlain, kos, problemOf, testNode, TestNode } from "./daemon-process.ts"
+import { filesWith, homesOf, isPlain, kos, problemOf, testNode, TestNode } from "./daemon-process.ts"
 
 t.setTimeout(110_000)
 
@@ -20,7 +20,7 @@ interface Wrong {
 }
 
 t.test("each mistake is named with what was expected, and nothing is written", async (t) => {
-  const directory = t.testdir({
+  const directory = homesOf(t, {
     "wrong.yaml": "network:\n  port: many\nlog:\n  levl: loud\n", "torn.json": "{\"log\": ", "list.toml": "[[log]]\nlevel = 3\n", "agent.yaml": "name: 7\ncommand: x\n",
     "nothing.kos": "", "text.kos": "not a bundle at all", "binary.yaml": Buffer.from([0xff, 0xfe, 0x00])
   })
@@ -116,7 +116,7 @@ t.test("each mistake is named with what was expected, and nothing is written", a
 })
 
 t.test("invites that were used, have expired or were withdrawn say which, and nobody comes in", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const host = await testNode(t, directory, { name: "host" }).start()
   const guests = await Promise.all(["used", "late", "withdrawn", "first"].map((name) => testNode(t, directory, { name }).start()))
   const [used, late, withdrawn, first] = guests
@@ -145,7 +145,7 @@ t.test("invites that were used, have expired or were withdrawn say which, and no
 })
 
 t.test("without a daemon one sentence says how to start it; a second one is told the pid of the first", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const home = `${directory}/home of mine`
   const ran = await kos(["--home", home, "status"], { process: true })
   t.equal(ran.code, 3)
@@ -165,7 +165,7 @@ t.test("without a daemon one sentence says how to start it; a second one is told
 })
 
 t.test("a secret is refused with a word about the vault and stands nowhere", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const node = testNode(t, directory, { name: "alpha", isolated: true })
   await node.start()
   // Made at run time, so that no scanner of sources stumbles over them.

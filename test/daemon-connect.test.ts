@@ -5,7 +5,7 @@ import { createServer as createHttp, request } from "node:http"
 import { type AddressInfo, connect as connectTcp, createServer, type Server, type Socket } from "node:net"
 import { resolve } from "node:path"
 import t, { type Test } from "tap"
-import { eventually, isPlain, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { eventually, homesOf, isPlain, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
 
 t.setTimeout(110_000)
 
@@ -51,7 +51,7 @@ const fateOf = (socket: Socket): Promise<string> => new Promise((done) => {
 })
 
 t.test("a service is denied unless declared and allowed; then it is used by port and by stdin and stdout, and cut when the right goes", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = testNode(t, directory, { name: "alpha" })
   const beta = testNode(t, directory, { name: "beta" })
   await Promise.all([alpha.start(), beta.start()])
@@ -140,7 +140,7 @@ t.test("a service is denied unless declared and allowed; then it is used by port
 })
 
 t.test("a node that is away is waited for, and then it is a timeout", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = testNode(t, directory, { name: "alpha" })
   const beta = testNode(t, directory, { name: "beta" })
   await Promise.all([alpha.start(), beta.start()])

@@ -3,12 +3,12 @@ import { execFileSync } from "node:child_process"
 import { readFileSync, statSync, writeFileSync } from "node:fs"
 import { resolve } from "node:path"
 import t, { type Test } from "tap"
-import { joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { homesOf, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
 
 t.setTimeout(110_000)
 
 const pair = async (t: Test): Promise<{ readonly alpha: TestNode; readonly beta: TestNode; readonly directory: string }> => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = testNode(t, directory, { name: "alpha" })
   const beta = testNode(t, directory, { name: "beta" })
   await Promise.all([alpha.start(), beta.start()])

@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import t, { type Test } from "tap"
 import { uuidv7 } from "../src/codec/uuid.ts"
 import { operations } from "../src/api/operations/table.ts"
-import { asked, filesBelow, isPlain, joinMesh, kos, testNode, type TestNode } from "./daemon-process.ts"
+import { asked, filesBelow, homesOf, isPlain, joinMesh, kos, testNode, type TestNode } from "./daemon-process.ts"
 
 t.setTimeout(110_000)
 
@@ -35,7 +35,7 @@ const editor = (directory: string, script: string): Readonly<Record<string, stri
 }
 
 t.test("settings: three layers, edit, diff, apply, history, revert, explain, validate", async (t) => {
-  const directory = t.testdir({
+  const directory = homesOf(t, {
     "site.yaml": "log:\n  level: error\nuser:\n  garden:\n    pump: 3\n    names: [a, b]\n", "site.toml": "[user.garden]\npump = 4\n", "site.json": "{\"user\": {\"garden\": {\"pump\": 5}}}"
   })
   const node = await testNode(t, directory, { name: "alpha", isolated: true }).start()
@@ -80,7 +80,7 @@ t.test("settings: three layers, edit, diff, apply, history, revert, explain, val
 })
 
 t.test("memory and agents", async (t) => {
-  const directory = t.testdir({ "watcher.yaml": "name: watcher\ndescription: Looks at the garden\ncommand: [/bin/true]\nwhere: [all]\n", "watcher.json": "{\"name\": \"watcher\", \"command\": [\"/bin/false\"]}" })
+  const directory = homesOf(t, { "watcher.yaml": "name: watcher\ndescription: Looks at the garden\ncommand: [/bin/true]\nwhere: [all]\n", "watcher.json": "{\"name\": \"watcher\", \"command\": [\"/bin/false\"]}" })
   const node = await testNode(t, directory, { name: "alpha", isolated: true }).start()
   t.match(await node.ask("memory.add", ["notes/todo", "Oil the door."]), { page: "notes/todo", created: true })
   const { events: [first] } = await node.ask("memory.add", ["notes/todo", "Water the beans."], { env: {} })
@@ -116,7 +116,7 @@ t.test("memory and agents", async (t) => {
 })
 
 t.test("events, points, waiting, logs and the doors", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const node = await testNode(t, directory, { name: "alpha", isolated: true }).start()
   const set = async (value: string) => (await node.ask("config.set", ["user.a", value, "--as", "person:Ann"])).events[0]?.arrival ?? 0
   const one = await set("1")
@@ -172,7 +172,7 @@ t.test("events, points, waiting, logs and the doors", async (t) => {
 })
 
 t.test("one command id is done once, and a repetition is answered as then", async (t) => {
-  const node = await testNode(t, t.testdir(), { name: "alpha", isolated: true }).start()
+  const node = await testNode(t, homesOf(t), { name: "alpha", isolated: true }).start()
   const id = uuidv7(Date.now(), crypto.getRandomValues(new Uint8Array(10)))
   const add = { page: "notes/todo", text: "Oil the door." }
   const first = await node.post("memory.add", add, id)
@@ -194,7 +194,7 @@ t.test("one command id is done once, and a repetition is answered as then", asyn
 })
 
 t.test("meshes: naming, inviting, joining, pausing, naming nodes, leaving", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const made = await kos(["--home", `${directory}/alpha`, "init", "alpha", "--json"])
   t.match(JSON.parse(made.out), { created: true, name: "alpha" })
   const again = await kos(["--home", `${directory}/alpha`, "init", "--json"])

@@ -286,6 +286,15 @@ export class TestNode {
   }
 }
 
+/**
+ * A directory for homes, removed after the test and after its daemons. tap removes the directories of `testdir` before it runs teardowns, unless
+ * a teardown was there first: a daemon that still writes then keeps its directory from being removed, and is never ended.
+ */
+export const homesOf = (t: Test, content: Parameters<Test["testdir"]>[0] = {}): string => {
+  t.teardown(() => undefined)
+  return t.testdir(content)
+}
+
 /** A new home below `directory`, ended with the test. */
 export const testNode = (t: Test, directory: string, options: DaemonOptions = {}): TestNode => {
   const node = new TestNode(`${directory}/${options.name ?? "home"}`, options)

@@ -1,7 +1,7 @@
 /** The vault with real daemons: who gets a secret, who does not, away from everybody, removal with receipts, and no trace of a value in any file. */
 import { readFileSync } from "node:fs"
 import t, { type Test } from "tap"
-import { eventually, filesBelow, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
+import { eventually, filesBelow, homesOf, joinMesh, testNode, type TestNode } from "./daemon-process.ts"
 
 t.setTimeout(110_000)
 
@@ -19,7 +19,7 @@ const tracesOf = (directory: string, text: string): ReadonlyArray<string> => {
 }
 
 const three = async (t: Test): Promise<{ readonly alpha: TestNode; readonly beta: TestNode; readonly gamma: TestNode; readonly directory: string }> => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta, gamma] = ["alpha", "beta", "gamma"].map((name) => testNode(t, directory, { name })) as [TestNode, TestNode, TestNode]
   await Promise.all([alpha.start(), beta.start(), gamma.start()])
   await joinMesh(alpha, beta)
@@ -78,7 +78,7 @@ t.test("a secret for one node: used there with nobody in reach, denied elsewhere
 })
 
 t.test("a role's secret reaches who joins later; rotation; a file; what is refused never shows a value", async (t) => {
-  const directory = t.testdir({ "pem.txt": "-----BEGIN PRIVATE KEY-----\nline one\nline two\n-----END PRIVATE KEY-----\n" })
+  const directory = homesOf(t, { "pem.txt": "-----BEGIN PRIVATE KEY-----\nline one\nline two\n-----END PRIVATE KEY-----\n" })
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   await alpha.ask("mesh.create", ["hill"])
   await alpha.ask("vault.set", ["pem", "--for", "role:member", "--file", `${directory}/pem.txt`])

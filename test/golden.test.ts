@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import t from "tap"
-import { testNode } from "./daemon-process.ts"
+import { homesOf, testNode } from "./daemon-process.ts"
 import { type Projections, projectionsOf, unpackHome } from "./golden/golden.ts"
 
 t.setTimeout(110_000)
@@ -16,7 +16,7 @@ for (const version of readdirSync(golden, { withFileTypes: true }).filter((entry
 
   for (const tables of ["as they are", "gone"] as const) {
     void t.test(`the home of ${version} is read, its tables ${tables}`, async (t) => {
-      const node = testNode(t, t.testdir(), { name: "home", isolated: true })
+      const node = testNode(t, homesOf(t), { name: "home", isolated: true })
       unpackHome(packed, node.home)
       if (tables === "gone") for (const name of readdirSync(node.meshDirectory)) if (name.startsWith("tables.db")) rmSync(join(node.meshDirectory, name))
       await node.start()

@@ -14,7 +14,7 @@ import { fingerprintOf, readRecoveryWords, recoveryKeyPair, recoveryWords } from
 import { setRecoveryOperations } from "../src/commands/decide-recovery.ts"
 import { signed } from "../src/commands/membership-events.ts"
 import { makeKeyring } from "../src/vault/keyring.ts"
-import { kos, problemOf } from "./daemon-process.ts"
+import { homesOf, kos, problemOf } from "./daemon-process.ts"
 import { fileWith } from "./key-help.ts"
 
 const run = (home: string, argv: ReadonlyArray<string>) => kos(["--home", home, "--json", ...argv])
@@ -26,7 +26,7 @@ const answer = async (home: string, argv: ReadonlyArray<string>) => {
 const refused = async (home: string, argv: ReadonlyArray<string>) => problemOf(await run(home, argv), argv)
 
 const newHome = async (t: Test): Promise<{ readonly directory: string; readonly home: string; readonly device: string }> => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const home = join(directory, "home")
   const { device } = await answer(home, ["init", "attic"])
   return { directory, home, device }

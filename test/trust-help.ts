@@ -1,5 +1,5 @@
 /** What tests of trust between real daemons share: who holds and counts what, read from their tables while they run. */
-import { closeSync, openSync, readSync } from "node:fs"
+import { closeSync, openSync, readFileSync, readSync } from "node:fs"
 import { Tables } from "../src/projections/tables/tables.ts"
 import { eventually, filesBelow, type TestNode } from "./daemon-process.ts"
 
@@ -89,3 +89,56 @@ export const tracesIn = (path: string, texts: ReadonlyArray<string>): ReadonlyAr
 /** The same of every file below a directory. */
 export const tracesBelow = (directory: string, texts: ReadonlyArray<string>): ReadonlyArray<string> =>
   filesBelow(directory).flatMap((path) => tracesIn(path, texts).map((trace) => `${path}: ${trace}`))
+
+const pageBytes = 4_096
+
+/**
+ * Which of the texts stand in the memory of a process: every page that is there, as a core dump holds it. Read from the kernel page by page, since a
+ * dump file of a Node that has WebAssembly is tens of gigabytes of reserved nothing. Throws when this machine does not allow it.
+ */
+export const tracesInMemory = (pid: number, texts: ReadonlyArray<string>): { readonly bytes: number; readonly traces: ReadonlyArray<string> } => {
+  const wanted = texts.flatMap((text) => formsOf(text).map((form, i) => ({ form, name: `${text} in form ${i}` })))
+  const found = new Set<string>()
+  let bytes = 0
+  const search = (memory: number, from: number, to: number): void => {
+    const part = Buffer.alloc(to - from)
+    let read = 0
+    try {
+      read = readSync(memory, part, 0, part.length, from)
+    } catch {
+      // It was given back meanwhile.
+      return
+    }
+    bytes += read
+    for (const { form, name } of wanted) if (part.subarray(0, read).includes(form)) found.add(name)
+  }
+  const [memory, pages] = [openSync(`/proc/${pid}/mem`, "r"), openSync(`/proc/${pid}/pagemap`, "r")]
+  try {
+    for (const line of readFileSync(`/proc/${pid}/maps`, "utf8").split("\n")) {
+      const [, start = "", end = "", what = ""] = /^([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ \S+ *(.*)$/.exec(line) ?? []
+      if (start === "" || what.startsWith("[v") || what.startsWith("/dev/")) continue
+      const first = Number.parseInt(start, 16) / pageBytes
+      const last = Number.parseInt(end, 16) / pageBytes
+      const entries = Buffer.alloc(8 * 65_536)
+      let run: number | undefined
+      for (let at = first; at < last; at += 65_536) {
+        const count = Math.min(65_536, last - at)
+        readSync(pages, entries, 0, count * 8, at * 8)
+        for (let i = 0; i < count; i++) {
+          // In memory, or swapped out.
+          const there = ((entries[i * 8 + 7] ?? 0) & 0xc0) !== 0
+          if (there) run ??= at + i
+          else if (run !== undefined) {
+            search(memory, run * pageBytes, (at + i) * pageBytes)
+            run = undefined
+          }
+        }
+      }
+      if (run !== undefined) search(memory, run * pageBytes, last * pageBytes)
+    }
+  } finally {
+    closeSync(memory)
+    closeSync(pages)
+  }
+  return { bytes, traces: [...found] }
+}

@@ -7,8 +7,9 @@
  */
 import { setTimeout as delay } from "node:timers/promises"
 import { join, resolve } from "node:path"
+import { asBuffer } from "../codec/hash.ts"
 import { Refusal } from "../commands/refusal.ts"
-import { readSmall } from "../vault/files.ts"
+import { readSmall, wipeable } from "../vault/files.ts"
 import type { HomeLook } from "../vault/home.ts"
 import { type HomeKeyHeader, type Lock, lockSecretBytesMax } from "../vault/sealing.ts"
 import { VaultError } from "../vault/vault-error.ts"
@@ -142,20 +143,22 @@ const readAll = async (stdin: AsyncIterable<unknown> | undefined): Promise<Uint8
   const parts: Array<Buffer> = []
   let size = 0
   for await (const part of stdin ?? []) {
-    const bytes = typeof part === "string" ? Buffer.from(part) : part instanceof Uint8Array ? Buffer.from(part) : Buffer.alloc(0)
+    // The stream's own bytes, not a copy of them: they are overwritten too.
+    const bytes = typeof part === "string" ? Buffer.from(part) : part instanceof Uint8Array ? asBuffer(part) : Buffer.alloc(0)
     size += bytes.byteLength
     if (size > lockSecretBytesMax) throw new Refusal({ kind: "usage", detail: `stdin is larger than ${lockSecretBytesMax} bytes` })
     parts.push(bytes)
   }
-  const out = new Uint8Array(Buffer.concat(parts))
-  for (const part of parts) part.fill(0)
+  const whole = Buffer.concat(parts)
+  const out = wipeable(whole)
+  for (const part of [whole, ...parts]) part.fill(0)
   return out
 }
 
 /** An editor ends the file with a line end that nobody means. */
 const withoutLineEnd = (bytes: Uint8Array): Uint8Array => {
   const end = bytes.at(-1) !== 0x0a ? bytes.byteLength : bytes.at(-2) === 0x0d ? bytes.byteLength - 2 : bytes.byteLength - 1
-  const out = bytes.slice(0, end)
+  const out = wipeable(bytes.subarray(0, end))
   bytes.fill(0)
   return out
 }

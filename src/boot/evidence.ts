@@ -5,7 +5,7 @@
  * - It has a copy of the other one: the copy is removed and fetched anew, and state is folded again from what is left. Nothing of the other
  *   history was counted since the evidence came in, so nobody sees a change but in what was held back.
  * - The log is its own: the other history was written by whoever has a copy of this device's disk, and it is this one that goes on there.
- *   This node begins a log of its own, as a copied directory does (decision 0007).
+ *   This node begins a log of its own, as a copied directory does (decision 0007); then it takes the history that stands from the others, like them.
  *
  * Doing it twice does no harm: after the first time the histories agree.
  */
@@ -46,7 +46,6 @@ const keep = async (node: MeshNode, overruled: () => void, notice: (level: "info
       notice("warn", `another history of this node's log stands by decision of an admin; a new log begins`)
       return overruled()
     }
-    if (members.deviceOf(accused) === node.vault.deviceId) continue
     notice("warn", `another history of log ${accused.slice(0, 8)} stands by decision of an admin; the copy here is removed and fetched anew`)
     await runner.idle()
     await store.drop(accused)

@@ -56,12 +56,22 @@ export const readSmall = async (path: string, bytesMax: number): Promise<Uint8Ar
       length += bytesRead
       if (bytesRead === 0 || length > bytesMax) break
     }
-    const out = new Uint8Array(bytes.subarray(0, Math.min(length, bytesMax)))
+    const out = wipeable(bytes.subarray(0, Math.min(length, bytesMax)))
     bytes.fill(0)
     return length > bytesMax ? "too large" : out
   } finally {
     await file.close()
   }
+}
+
+/**
+ * A copy that can be overwritten for good. Of up to 64 bytes a typed array lies in the engine's own heap, and whoever asks for its buffer (as
+ * sodium does) gets a copy: overwriting that one leaves the first behind. One that is made on a buffer of its own never was there.
+ */
+export const wipeable = (bytes: Uint8Array): Uint8Array => {
+  const out = new Uint8Array(new ArrayBuffer(bytes.byteLength))
+  out.set(bytes)
+  return out
 }
 
 export const makeDirectory = (path: string): Promise<unknown> => mkdir(path, { recursive: true, mode: 0o700 })

@@ -1,6 +1,6 @@
 /** Clocks that are wrong by years: order and merge do not follow them, and doctor says so. */
 import t from "tap"
-import { joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 
@@ -8,7 +8,7 @@ const yearMs = 365 * 86_400_000
 const withClock = (ms: number) => ({ node: ["--import", new URL("../shifted-clock.ts", import.meta.url).pathname], env: { KOS_TEST_CLOCK_MS: String(ms) } })
 
 t.test("a node that lives ten years ago and then in five years merges like any other", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   const beta = await testNode(t, directory, { name: "beta" }).start(withClock(-15 * yearMs))
   await joinMesh(alpha, beta)

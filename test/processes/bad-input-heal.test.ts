@@ -2,12 +2,12 @@
 import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import t from "tap"
 import { eventsOf, offlineLength, otherBoot, restoreInPlace, tear, write } from "../daemon-damage.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 
 t.test("with a peer, what was lost comes back and the log goes on: torn, flipped, gone, or an older store put back", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   const beta = await testNode(t, directory, { name: "beta" }).start()
   await joinMesh(alpha, beta)
@@ -61,7 +61,7 @@ t.test("with a peer, what was lost comes back and the log goes on: torn, flipped
 })
 
 t.test("the image of an old disk looks healthy, and the peers' word is asked before anything is written", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   const beta = await testNode(t, directory, { name: "beta" }).start()
   await joinMesh(alpha, beta)

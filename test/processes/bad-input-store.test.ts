@@ -5,13 +5,13 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import t, { type Test } from "tap"
 import { eventsOf, flip, offlineLength, tear, write } from "../daemon-damage.ts"
-import { eventually, kos, problemOf, testNode, TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, kos, problemOf, testNode, TestNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 
 t.test("alone, a log that lost blocks is closed for ever and a new one says how many; nothing is overwritten", async (t) => {
   for (const [what, damage] of [["torn", (node: TestNode) => tear(node, 0.6)], ["flipped", (node: TestNode) => flip(node, 0.6)]] as const) {
-    const node = testNode(t, t.testdir(), { name: "alpha", isolated: true })
+    const node = testNode(t, homesOf(t), { name: "alpha", isolated: true })
     await node.start()
     await write(node, 0, 12)
     const before = await node.ask("status")
@@ -55,7 +55,7 @@ t.test("alone, a log that lost blocks is closed for ever and a new one says how 
 })
 
 t.test("damaged tables are put aside and rebuilt from the logs", async (t) => {
-  const node = testNode(t, t.testdir(), { name: "alpha", isolated: true })
+  const node = testNode(t, homesOf(t), { name: "alpha", isolated: true })
   await node.start()
   await write(node, 0, 4)
   const pages = await node.ask("memory.list")
@@ -72,7 +72,7 @@ t.test("damaged tables are put aside and rebuilt from the logs", async (t) => {
 })
 
 t.test("an unclean stop is found, told, and loses nothing that was acknowledged", async (t) => {
-  const node = testNode(t, t.testdir(), { name: "alpha", isolated: true })
+  const node = testNode(t, homesOf(t), { name: "alpha", isolated: true })
   await node.start()
   t.same((await node.ask("status")).uncleanStops, { count: 0 })
   const pid = node.pid

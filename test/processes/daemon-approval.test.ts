@@ -1,6 +1,6 @@
 /** Three daemons: who may change what, approvals by two admins over sync and apart, and what an admin wrote who was none any more. */
 import t, { type Test } from "tap"
-import { joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(150_000)
 
@@ -13,7 +13,7 @@ const together = async (...nodes: ReadonlyArray<TestNode>): Promise<void> => {
 }
 
 const three = async (t: Test) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta, gamma] = ["alpha", "beta", "gamma"].map((name) => testNode(t, directory, { name })) as [TestNode, TestNode, TestNode]
   await Promise.all([alpha.start(), beta.start(), gamma.start()])
   await joinMesh(alpha, beta)

@@ -1,13 +1,13 @@
 /** Two meshes of two nodes each share names through a federation, until one side ends it. */
 import t from "tap"
-import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(160_000)
 
 const namesAt = async (node: TestNode): Promise<ReadonlyArray<string>> => (await node.ask("node.list", ["--federated"])).map(({ name }) => name)
 
 t.test("names of another mesh are seen by every member, nothing else is, and either side ends it", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [ann, abe, ben, bea] = ["ann", "abe", "ben", "bea"].map((name) => testNode(t, directory, { name })) as [TestNode, TestNode, TestNode, TestNode]
   await Promise.all([ann.start(), abe.start(), ben.start(), bea.start()])
   await Promise.all([joinMesh(ann, abe, "hill"), joinMesh(ben, bea, "grove")])
@@ -59,7 +59,7 @@ t.test("names of another mesh are seen by every member, nothing else is, and eit
 })
 
 t.test("two meshes that wish so find each other by themselves, once; a third that does not stays alone", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [ann, ben, zoe] = ["ann", "ben", "zoe"].map((name) => testNode(t, directory, { name })) as [TestNode, TestNode, TestNode]
   await Promise.all([ann.start(), ben.start(), zoe.start()])
   for (const [node, name] of [[ann, "hill"], [ben, "grove"], [zoe, "dale"]] as const) await node.ask("mesh.create", [name])

@@ -1,11 +1,11 @@
 /** Invites between real daemons: words, an admin that a person confirms, another admin that redeems, and a way back for who was revoked. */
 import t from "tap"
-import { eventually, joinMesh, testNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode } from "../daemon-process.ts"
 
 t.setTimeout(110_000)
 
 t.test("twelve words, as several arguments and cut to four letters, bring a node in; its keys let it read what was before", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta] = [testNode(t, directory, { name: "alpha" }), testNode(t, directory, { name: "beta" })]
   await Promise.all([alpha.start(), beta.start()])
   await alpha.ask("mesh.create", ["hill"])
@@ -28,7 +28,7 @@ t.test("twelve words, as several arguments and cut to four letters, bring a node
 })
 
 t.test("an admin comes in when a person has compared six words, and not before", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta] = [testNode(t, directory, { name: "alpha" }), testNode(t, directory, { name: "beta" })]
   await Promise.all([alpha.start(), beta.start()])
   await alpha.ask("mesh.create", ["hill"])
@@ -67,7 +67,7 @@ t.test("an admin comes in when a person has compared six words, and not before",
 })
 
 t.test("a revoked node reads by whom and when, and may come back with a new invite", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta] = [testNode(t, directory, { name: "alpha" }), testNode(t, directory, { name: "beta" })]
   await Promise.all([alpha.start(), beta.start()])
   await joinMesh(alpha, beta)

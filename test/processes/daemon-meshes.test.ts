@@ -1,7 +1,7 @@
 /** Real daemons in several meshes: commands go to the right one, and nothing of one can be found in the other. */
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import t, { type Test } from "tap"
-import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 
 t.setTimeout(160_000)
 
@@ -22,7 +22,7 @@ const eventsText = async (node: TestNode, args: ReadonlyArray<string>): Promise<
 
 /** A home that is in hill with ann, and in grove with ben. */
 const inTwo = async (t: Test): Promise<{ readonly ann: TestNode; readonly ben: TestNode; readonly both: TestNode; readonly hill: string; readonly grove: string }> => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [ann, ben, both] = ["annahome", "benhome", "twofold"].map((name) => testNode(t, directory, { name })) as [TestNode, TestNode, TestNode]
   await Promise.all([ann.start(), ben.start(), both.start()])
   await joinMesh(ann, both, "hillmesh")
@@ -102,7 +102,7 @@ t.test("the default is chosen, one mesh is left, and the last one gives way to a
 })
 
 t.test("a mesh that cannot be opened keeps its place and its reason, and the others run", async (t) => {
-  const node = await testNode(t, t.testdir(), { name: "many", isolated: true }).start()
+  const node = await testNode(t, homesOf(t), { name: "many", isolated: true }).start()
   const [first] = await node.ask("mesh.list")
   const made = await node.ask("mesh.create", ["allotments", "--another"])
   await node.ask("memory.add", ["notes/plot", "beans", "--mesh", "allotments"])

@@ -5,7 +5,7 @@ import t from "tap"
 import { unlockVault } from "../../src/api/unlocking.ts"
 import { isSealed } from "../../src/vault/sealing.ts"
 import { Vault } from "../../src/vault/vault.ts"
-import { kos, type TestNode, testNode } from "../daemon-process.ts"
+import { homesOf, kos, type TestNode, testNode } from "../daemon-process.ts"
 import { fileWith, keyFilesBelow, leaks, secretsOf } from "../key-help.ts"
 
 /** Starts a daemon that is to end by itself, and says how. */
@@ -15,7 +15,7 @@ const refusedStart = async (node: TestNode, env: Record<string, string> = {}) =>
 }
 
 t.test("a running node is sealed, starts again only with its passphrase, and is unsealed", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const right = fileWith(t, "correct horse battery staple")
   const wrong = fileWith(t, "incorrect horse")
   const node = await testNode(t, directory, { name: "alpha", isolated: true }).start()
@@ -64,7 +64,7 @@ t.test("a running node is sealed, starts again only with its passphrase, and is 
 })
 
 t.test("key file and credential open a home without anybody there, and say what is missing", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const node = testNode(t, directory, { name: "alpha", isolated: true })
   t.match(await node.run(["init", "alpha"]), { code: 0 })
   const keyFile = join(directory, "kos.key")
@@ -95,7 +95,7 @@ t.test("key file and credential open a home without anybody there, and say what 
 })
 
 t.test("at a terminal a wrong passphrase may be tried three times, with growing pauses", async (t) => {
-  const home = join(t.testdir(), "home")
+  const home = join(homesOf(t), "home")
   const lock = { way: "passphrase", name: "", secret: Buffer.from("right"), cost: { ops: 1, memKiB: 8 * 1024 } } as const
   const { deviceId } = await Vault.create(home, { lock })
   const asking = (answers: Array<string>, prompts: Array<string>) => ({
@@ -116,7 +116,7 @@ t.test("at a terminal a wrong passphrase may be tried three times, with growing 
 })
 
 t.test("words that are kept go into backups and are shown again; new ones void the old", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const passphrase = fileWith(t, "again")
   const alpha = await testNode(t, directory, { name: "alpha", isolated: true }).start()
   const first = await alpha.ask("key.words", ["--keep"])

@@ -3,14 +3,14 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import t from "tap"
 import { openBackup } from "../../src/vault/backup.ts"
-import { eventually, joinMesh, kos, testNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, kos, testNode } from "../daemon-process.ts"
 import { fileWith, keyFilesBelow, leaks, secretsOf, sees, sets } from "../key-help.ts"
 
 // Real nodes that stop and start again, on a machine that does other things too.
 t.setTimeout(120_000)
 
 t.test("a backup makes the same device elsewhere; the old log stays, a new one begins, nothing forks", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const passphrase = fileWith(t, "a backup's passphrase")
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   const beta = await testNode(t, directory, { name: "beta" }).start()
@@ -68,7 +68,7 @@ t.test("a backup makes the same device elsewhere; the old log stays, a new one b
 })
 
 t.test("all owners are lost: a member becomes owner by the words on paper", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const passphrase = fileWith(t, "of the recovery file")
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   const beta = await testNode(t, directory, { name: "beta" }).start()
@@ -120,7 +120,7 @@ t.test("all owners are lost: a member becomes owner by the words on paper", asyn
 })
 
 t.test("all that is left is a seeder: by the words it reads what it only kept, and is owner", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const alpha = await testNode(t, directory, { name: "alpha" }).start()
   const gamma = await testNode(t, directory, { name: "gamma" }).start()
   await alpha.ask("mesh.create", ["hill"])

@@ -2,13 +2,13 @@
 import { cpSync } from "node:fs"
 import t, { type Test } from "tap"
 import { restoreInPlace } from "../daemon-damage.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 import { disagreement, eventsOfNode, meets, pagesOf } from "../trust-help.ts"
 
 t.setTimeout(170_000)
 
 t.test("a copied home begins a log of its own: both histories stand, and nothing forks", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "beta", "copy"].map((name) => testNode(t, directory, { name }))
   const [alpha, beta, copy] = nodes as [TestNode, TestNode, TestNode]
   await Promise.all([alpha.start(), beta.start()])
@@ -38,7 +38,7 @@ const saysTwice = ({ warnings }: { readonly warnings: ReadonlyArray<string> }): 
 
 /** Beta's log has two histories: gamma holds the first, alpha and beta's own disk the second. Both know. */
 const writtenTwice = async (t: Test): Promise<readonly [TestNode, TestNode, TestNode]> => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "beta", "gamma"].map((name) => testNode(t, directory, { name }))
   const [alpha, beta, gamma] = nodes as [TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))

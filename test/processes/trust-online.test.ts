@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import t from "tap"
 import { uuidv7 } from "../../src/codec/uuid.ts"
 import { randomBytes } from "../../src/codec/signature.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf, withTables } from "../trust-help.ts"
 
 t.setTimeout(170_000)
@@ -17,7 +17,7 @@ const cutOff = async (node: TestNode, device: string): Promise<boolean> => {
 }
 
 t.test("two seconds after the command's answer the others have cut it off and are on a new key", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "beta", "gamma", "delta"].map((name) => testNode(t, directory, { name }))
   const [alpha, beta, gamma, delta] = nodes as [TestNode, TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))
@@ -75,7 +75,7 @@ t.test("two seconds after the command's answer the others have cut it off and ar
 })
 
 t.test("a node that was away hears of the revocation before it takes anything, and counts nothing beyond from the first moment", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "beta", "gamma", "delta"].map((name) => testNode(t, directory, { name }))
   const [alpha, beta, gamma, delta] = nodes as [TestNode, TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))

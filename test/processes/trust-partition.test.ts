@@ -1,12 +1,12 @@
 /** A node is expelled while others are away: what it wrote since, what somebody built on that, and what it is told. Real daemons. */
 import t from "tap"
-import { eventually, joinMesh, testNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode } from "../daemon-process.ts"
 import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf } from "../trust-help.ts"
 
 t.setTimeout(170_000)
 
 t.test("expelled while a third is away: the same everywhere, and who is in good standing loses nothing", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const [alpha, beta, gamma] = [testNode(t, directory, { name: "alpha" }), testNode(t, directory, { name: "beta" }), testNode(t, directory, { name: "gamma" })]
   await Promise.all([alpha.start(), beta.start(), gamma.start()])
   await joinMesh(alpha, beta)

@@ -1,7 +1,7 @@
 /** A node that was expelled tries to come back: through one that does not know yet, with a stick, with an old invite, and by writing on regardless. */
 import t from "tap"
 import { forgeBlocks } from "../daemon-forge.ts"
-import { eventually, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 import { newHandle } from "../documents-world.ts"
 import { disagreement, eventsOfNode, isolated, joined, meets, pagesOf } from "../trust-help.ts"
 
@@ -10,7 +10,7 @@ t.setTimeout(170_000)
 const day = /\d{4}-\d\d-\d\d/.source
 
 t.test("through a third that does not know yet, and with sticks", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "beta", "gamma"].map((name) => testNode(t, directory, { name }))
   const [alpha, beta, gamma] = nodes as [TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))
@@ -59,7 +59,7 @@ t.test("through a third that does not know yet, and with sticks", async (t) => {
 })
 
 t.test("an owner's software that does not let itself be stopped: what it writes on reaches nobody, and counts nowhere", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "beta", "gamma"].map((name) => testNode(t, directory, { name }))
   const [alpha, beta, gamma] = nodes as [TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))

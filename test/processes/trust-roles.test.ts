@@ -1,7 +1,7 @@
 /** Roles that keys and cut-offs enforce, with real daemons: a seeder that carries what it cannot read, and a reader whose writes count nowhere. */
 import t from "tap"
 import { forgeBlocks } from "../daemon-forge.ts"
-import { eventually, filesBelow, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
+import { eventually, filesBelow, homesOf, joinMesh, testNode, type TestNode } from "../daemon-process.ts"
 import { newHandle } from "../documents-world.ts"
 import { disagreement, pagesOf, tracesBelow } from "../trust-help.ts"
 
@@ -13,7 +13,7 @@ const holdsAll = (host: TestNode, guest: TestNode): Promise<boolean> => eventual
   (await host.ask("status", [], { codes: [0, 10] })).peers.some(({ device, inTouch, waiting, behind }) => device === guest.announced.device && inTouch && waiting === 0 && behind === 0))
 
 t.test("a seeder between two members that do not meet carries everything and reads nothing", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "sid", "gamma"].map((name) => testNode(t, directory, { name }))
   const [alpha, sid, gamma] = nodes as [TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))
@@ -57,7 +57,7 @@ t.test("a seeder between two members that do not meet carries everything and rea
 })
 
 t.test("a reader reads; what it writes is refused here, and what its log says all the same counts nowhere", async (t) => {
-  const directory = t.testdir()
+  const directory = homesOf(t)
   const nodes = ["alpha", "rita", "mia"].map((name) => testNode(t, directory, { name }))
   const [alpha, rita, mia] = nodes as [TestNode, TestNode, TestNode]
   await Promise.all(nodes.map((node) => node.start()))
