@@ -32,7 +32,12 @@ export const disagreement = async (...nodes: ReadonlyArray<TestNode>): Promise<s
 /** Pages by name, with their text. */
 export const pagesOf = async (node: TestNode): Promise<Readonly<Record<string, string>>> => {
   const pages: Record<string, string> = {}
-  for (const { page } of await node.ask("memory.list")) pages[page] = (await node.ask("memory.show", [page])).text
+  for (const { page } of await node.ask("memory.list")) {
+    const { code, out, err } = await node.run(["memory", "show", page, "--json"])
+    // While everything is folded again a page may be gone for a moment.
+    if (code === 0) pages[page] = JSON.parse(out).text
+    else if (code !== 4) throw new Error(err)
+  }
   return pages
 }
 

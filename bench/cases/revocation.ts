@@ -8,7 +8,8 @@ import { Effect } from "effect"
 import { asker, close, enterBy, invite, makeHome, open, type Running, say, within } from "../../test/simulation-world.ts"
 import type { BenchCase, Side } from "../case.ts"
 
-const nodes = (short: boolean): number => (short ? 5 : 20)
+/** One of them is expelled. */
+const nodes = (short: boolean): number => (short ? 6 : 21)
 
 /**
  * Whole nodes in one process (real logs, tables, workers and sessions; only the carrier is in memory), all in touch with all. One that has
