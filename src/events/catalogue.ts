@@ -92,6 +92,37 @@ export const FederationShared = Schema.Struct(Items)
 export type FederationShared = typeof FederationShared.Type
 export const FederationReceived = Schema.Struct({ federation: Key, ...Items })
 
+/** One step of a release on its way on this device (`src/updates/rules.md`, R5). `generation`: the slot, from staging on. */
+export const UpdateStep = Schema.Struct({
+  /** Id of the release: SHA-256 of its index. */
+  release: Key,
+  channel: Key, target: Text(256), name: Text(64), version: Text(64), kind: Schema.Literals(["bundle", "agent", "codex", "os"]),
+  generation: Schema.optionalKey(Count), detail: Text(1_024)
+})
+export type UpdateStep = typeof UpdateStep.Type
+export const updateSteps = [
+  "seen", "verified", "compatible", "unfit", "fetched", "staged", "rehearsed", "trial", "healthy", "committed", "rolled-back", "failed", "stopped"
+] as const
+export type UpdateStepName = (typeof updateSteps)[number]
+/** A release with this device's verdict on it, for agents and people. */
+export const UpdateOffered = Schema.Struct({ ...UpdateStep.fields, verdict: Schema.Literals(["compatible", "unfit", "stale"]), risks: List(Text(512), 32) })
+/** What an agent or person says of a release; a veto counts where policy lets its author. */
+export const UpdateAdvised = Schema.Struct({ release: Key, stance: Schema.Literals(["advice", "veto", "withdrawn"]), text: Text(512) })
+/** This device is about to try a release, or is not any more. */
+export const UpdateTurn = Schema.Struct({ release: Key, state: Schema.Literals(["asked", "given-back"]) })
+
+/** Something that needs signatures before it goes into a channel: the signed part of a TUF metadata file, in canonical JSON. */
+export const ReleaseProposed = Schema.Struct({
+  channel: Key, role: Text(64), version: Count, unsigned: Bytes(49_152), summary: Text(512)
+})
+/** A signature over a proposal, whose id is the SHA-256 of its bytes. */
+export const ReleaseSigned = Schema.Struct({ channel: Key, proposal: Key, keyId: Key, signature: Text(256) })
+export const ReleaseWithdrawn = Schema.Struct({ channel: Key, proposal: Key, reason: Text(256) })
+/** Public key with which this node signs releases, and what its person calls it. */
+export const ReleaseSigner = Schema.Struct({ key: Key, name: Text(64) })
+/** What this version can read and may write; written when it changed. */
+export const NodeCapable = Schema.Struct({ version: Text(64), platform: Text(32), board: Text(64), reads: List(Text(68), 512), writes: List(Text(68), 512) })
+
 const define = <S extends Schema.Codec<any, any>>(
   type: string, durability: Durability, body: S, says: (body: S["Type"]) => string
 ): EventType => ({ type, durability, body, says })
@@ -167,6 +198,18 @@ const types: ReadonlyArray<EventType> = [
   define("federation.ended/1", "durable", FederationEnded, (b) => `ended the federation ${b.federation.slice(0, 8)}${b.reason === "" ? "" : `: ${b.reason}`}`),
   define("federation.shared/1", "durable", FederationShared, (b) => `${b.from.name} shares ${count(b.items.length, "change")} of ${b.kind}`),
   define("federation.received/1", "durable", FederationReceived, (b) => `${count(b.items.length, "change")} of ${b.kind} from ${b.from.name}`),
+  define("node.capable/1", "durable", NodeCapable, (b) => `runs kOS ${b.version} on ${b.platform} and reads ${count(b.reads.length, "event type")}`),
+  ...updateSteps.map((step) => define(`update.${step}/1`, "durable", UpdateStep, (b) => `${b.name} ${b.version}: ${step}${b.detail === "" ? "" : `, ${b.detail}`}`)),
+  define("update.offered/1", "durable", UpdateOffered, (b) => `${b.name} ${b.version} is offered: ${b.verdict}${b.risks.length === 0 ? "" : `; ${b.risks.join("; ")}`}`),
+  define("update.advised/1", "durable", UpdateAdvised, (b) => `${b.stance === "veto" ? "vetoes" : b.stance === "advice" ? "advises on" : "takes back its word on"} release ${b.release.slice(0, 8)}${b.text === "" ? "" : `: ${b.text}`}`),
+  define("update.turn/1", "durable", UpdateTurn, (b) => b.state === "asked" ? `asks for its turn to try release ${b.release.slice(0, 8)}` : `gives back its turn to try release ${b.release.slice(0, 8)}`),
+  define("update.banned/1", "durable", Schema.Struct({ device: Key, why: Text(256) }), (b) => `takes no more pieces from ${b.device.slice(0, 8)}: ${b.why}`),
+  define("channel.stated/1", "durable", Schema.Struct({ channel: Key, name: Text(64), trust: Schema.Literals(["fresh", "stale", "untrusted", "empty"]), detail: Text(512) }),
+    (b) => `channel ${b.name} is ${b.trust}${b.detail === "" ? "" : `: ${b.detail}`}`),
+  define("release.proposed/1", "durable", ReleaseProposed, (b) => `proposes ${b.role} ${b.version} of channel ${b.channel.slice(0, 8)}: ${b.summary}`),
+  define("release.signed/1", "durable", ReleaseSigned, (b) => `signs proposal ${b.proposal.slice(0, 8)} of channel ${b.channel.slice(0, 8)}`),
+  define("release.withdrawn/1", "durable", ReleaseWithdrawn, (b) => `withdraws proposal ${b.proposal.slice(0, 8)}${b.reason === "" ? "" : `: ${b.reason}`}`),
+  define("release.signer/1", "durable", ReleaseSigner, (b) => `signs releases as ${b.name} with key ${b.key.slice(0, 8)}`),
   define("sync.paused/1", "durable", Empty, () => "paused sync"),
   define("sync.resumed/1", "durable", Empty, () => "resumed sync")
 ]

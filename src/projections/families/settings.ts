@@ -5,6 +5,7 @@ import { isObject, jsonFault, type JsonObject } from "./json.ts"
 import { formatPath, isWithin, parsePath, pathFacts } from "./path.ts"
 import { ruleCharsMax, rulePattern, ruleWords } from "./policy.ts"
 import { allowItemsMax, allowPattern, allowWords, serviceDefaults, serviceFaults, targetPattern, targetWords } from "./services.ts"
+import { channelPattern, channelWords, mirrorPattern, mirrorWords, vetoPattern, vetoWords } from "./updates.ts"
 import { expected, parseBytes, parseDuration, readValue, type SettingType } from "./values.ts"
 
 /**
@@ -104,6 +105,36 @@ export const settings: ReadonlyArray<Setting> = [
     about: "Connections to a service at once, of all nodes together" },
   { path: "services.*.idle", type: { kind: "duration", minMs: second, maxMs: 30 * day }, default: serviceDefaults.idle, layers: nodeOrRole,
     about: "A connection to a service on which nothing moves for so long is closed" },
+  { path: "update.channels.*", type: { kind: "text", charsMax: 256, format: { pattern: channelPattern, words: channelWords } }, default: "", layers: everywhere,
+    about: "A channel of releases that nodes follow, by its code" },
+  { path: "update.auto", type: { kind: "choice", of: ["off", "security", "all"] }, default: "off", layers: everywhere,
+    about: "Which releases the node takes by itself: none, those that mend a security problem, or all that fit" },
+  { path: "update.window", type: { kind: "window" }, default: "always", layers: everywhere,
+    about: "Times of day (local) in which the node switches versions by itself" },
+  { path: "update.ring", type: { kind: "choice", of: ["canary", "early", "all"] }, default: "all", layers: everywhere,
+    about: "How early the node takes releases by itself: canary takes the first ones, all waits until they are for everybody" },
+  { path: "update.trial.max", type: { kind: "integer", min: 1, max: 64 }, default: 1, layers: meshOnly,
+    about: "Most nodes of the mesh that try a release at one time" },
+  { path: "update.veto", type: { kind: "words", itemsMax: 32, format: { pattern: vetoPattern, words: vetoWords } }, default: [], layers: meshOnly,
+    about: "Whose veto keeps nodes from taking a release by themselves" },
+  { path: "update.keep", type: { kind: "integer", min: 1, max: 16 }, default: 2, layers: everywhere,
+    about: "How many earlier good versions are kept to go back to" },
+  { path: "update.mirrors", type: { kind: "words", itemsMax: 16, format: { pattern: mirrorPattern, words: mirrorWords } }, default: [], layers: everywhere,
+    about: "Web addresses from which packs may be fetched when no node has them" },
+  { path: "seed.upload.max", type: rate, default: "0B", layers: everywhere,
+    about: "Most bytes of packs a second that the node sends to all others together; 0 means no limit" },
+  { path: "seed.download.max", type: rate, default: "0B", layers: everywhere,
+    about: "Most bytes of packs a second that the node fetches; 0 means no limit" },
+  { path: "seed.window", type: { kind: "window" }, default: "always", layers: everywhere,
+    about: "Times of day (local) in which packs are sent and fetched" },
+  { path: "seed.metered", type: { kind: "boolean" }, default: false, layers: everywhere,
+    about: "Whether the node's connection costs by volume: then packs go over the local network only" },
+  { path: "seed.lan", type: { kind: "boolean" }, default: true, layers: everywhere,
+    about: "Whether packs may go over plain TCP to nodes of the mesh on the same network" },
+  { path: "seed.tracker", type: { kind: "addresses", itemsMax: 1 }, default: [], layers: nodeOnly,
+    about: "Where this node offers a tracker for WebTorrent clients, as host:port; then strangers who know a release may fetch it" },
+  { path: "seed.bytes.max", type: { kind: "bytes", min: 0, max: 1024 * gib }, default: "20GiB", layers: everywhere,
+    about: "Most bytes of packs that are kept to be seeded; the oldest go first" },
   { path: "secrets.*", type: { kind: "any" }, default: null, layers: [], secret: true,
     about: "Secrets are not settings: they live in the vault" }
 ]
