@@ -35,6 +35,8 @@ const main = async (): Promise<number> => {
     process.stdout.write(`kos ${version()}\n`)
     return 0
   }
+  // Run by the version before this one, shut in: no command of anybody, so it stands in no table.
+  if (argv.length === 2 && argv[0] === "daemon" && argv[1] === "rehearse") return (await import("./boot/rehearse.ts")).runRehearsal(version())
   keepCompiled()
   const { runCli } = await import("./api/cli/run.ts")
   const stop = new AbortController()

@@ -17,6 +17,8 @@ import type { Swarm } from "../swarm/swarm.ts"
 import type { OpenedKeyring } from "../vault/keyring.ts"
 import type { Vault } from "../vault/vault.ts"
 import type { Call } from "./operation.ts"
+import type { ReleaseDesk } from "./release-desk.ts"
+import type { UpdateDesk } from "./update-desk.ts"
 import type { OutputOf } from "./operations/table.ts"
 
 /** This node in the mesh that it is in now. */
@@ -129,6 +131,10 @@ export interface DaemonView extends MeshDoors {
   readonly candidates: Candidates
   /** While this node itself waits to be confirmed. */
   readonly ownCheck: () => OwnCheck | undefined
+  /** Updates of this home. */
+  readonly updates: () => UpdateDesk
+  /** The making of releases. */
+  readonly releases: () => ReleaseDesk
   readonly doctor: (rebuild: boolean, progress: (done: number, total: number, what: string) => void) => Effect.Effect<OutputOf<"doctor">, Refusal>
   /** Pauses sync until then, or without end. */
   readonly pause: (untilMs: number | undefined) => void

@@ -3,7 +3,7 @@
  *
  * It owns the home's lock, its log and the socket; the meshes and what changes in their list is `meshes.ts`.
  */
-import { Cause, Clock, Effect, Exit, type Scope } from "effect"
+import { Cause, Clock, Effect, Exit, Latch, type Scope } from "effect"
 import { readLogLines } from "../api/log-file.ts"
 import type { InputOf, OutputOf } from "../api/operations/table.ts"
 import { serveApi } from "../api/server.ts"
@@ -17,6 +17,8 @@ import { promise } from "./mesh-runtime.ts"
 import { type Meshes, openMeshes } from "./meshes.ts"
 import { metricsText, readinessOf } from "./monitoring.ts"
 import { type Level, type LogLine, NodeLog } from "./node-log.ts"
+import { launcherGone, switchCode } from "./slots-launcher.ts"
+import { openUpdates } from "./updates.ts"
 import { SettingsView } from "./settings-view.ts"
 
 export interface DaemonContext {
@@ -30,15 +32,16 @@ export interface DaemonContext {
   readonly announce: (value: OutputOf<"daemon.run">) => Promise<void>
 }
 
-/** Runs until `signal`; throws a `Refusal` when it cannot start. */
-export const runDaemon = async (input: InputOf<"daemon.run">, context: DaemonContext): Promise<void> => {
+/** Runs until `signal`, or until it wants to be started again; resolves with the exit code. Throws a `Refusal` when it cannot start. */
+export const runDaemon = async (input: InputOf<"daemon.run">, context: DaemonContext): Promise<number> => {
   process.umask(0o077)
   const exit = await Effect.runPromiseExit(Effect.scoped(daemon(input, context)), { signal: context.signal })
-  if (Exit.isSuccess(exit) || context.signal.aborted) return
+  if (context.signal.aborted) return 0
+  if (Exit.isSuccess(exit)) return exit.value
   throw Cause.squash(exit.cause)
 }
 
-const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Effect<void, Error, Scope.Scope> => Effect.gen(function*() {
+const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Effect<number, Error, Scope.Scope> => Effect.gen(function*() {
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
   const { home, version } = context
@@ -57,12 +60,15 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
   yield* surviveStrays(notice)
   const opened = yield* promise(() => openHome(home, input.name, now, { ...context, passphraseFile: input.passphraseFile }))
   const { vault, created } = yield* Effect.fromResult(opened)
+  const again = yield* Latch.make()
+  const updates = yield* openUpdates({ home, env: context.env, version, now, notice, again: () => again.openUnsafe() })
   const parts = {
-    home, env: context.env, socket: socketPath(home), version, now, vault, flags: flagsOf(input), notice,
+    home, updates, env: context.env, socket: socketPath(home), version, now, vault, flags: flagsOf(input), notice,
     logLines: (limit: number) => readLogLines(log.path, limit),
     onLogLine: (listener: (line: OutputOf<"logs">) => void) => log.onLine((line) => listener(lineOf(line)))
   }
   const meshes = yield* openMeshes(parts, (standard) => { log.limits = limitsOf(standard.settings) })
+  yield* updates.begin(meshes)
   yield* Effect.forever(Effect.sleep("1 second").pipe(Effect.andThen(Effect.sync(() => {
     for (const runtime of meshes.runtimes()) runtime.tick()
   })))).pipe(Effect.forkScoped)
@@ -83,7 +89,11 @@ const daemon = (input: InputOf<"daemon.run">, context: DaemonContext): Effect.Ef
     name, device: here.deviceId, home, socket: server.socket, pid: process.pid, created,
     next: created ? `kos --home ${home} status` : `kos --home ${home} events -f`
   }))
-  return yield* Effect.never
+  const switching = again.await.pipe(Effect.as(switchCode))
+  const left = launcherGone(context.env).pipe(Effect.as(0))
+  const code = yield* Effect.raceFirst(switching, left)
+  notice("info", code === switchCode ? "the node stops to start again with another version" : "the node stops: its launcher is gone")
+  return code
 })
 
 /** As the default mesh is; a mesh that could not be opened is a fault of the whole. */

@@ -2,12 +2,12 @@
  * This node in one mesh: store, tables, journal, runner, dispatch and swarm put together, from opening to stopping. A node that joins or
  * leaves closes one of these and opens another.
  *
- * Order of opening: log store → tables (a damaged file is put aside and rebuilt from the logs) → membership → swarm, so that peers can
+ * Order of opening: log store → tables (a damaged or newer file is put aside and rebuilt from the logs) → membership → swarm, so that peers can
  * heal this node's log → the own log is settled → the journal begins → what the node itself has to say.
  */
 import type { MeshView } from "../api/node.ts"
 import { Cause, Context, Effect, Layer, Result, Scope, Exit } from "effect"
-import { rename } from "node:fs/promises"
+import { readdir, rename, rm } from "node:fs/promises"
 import { decideAttachLog, decideSucceedLog, type Situation } from "../commands/decide-membership.ts"
 import { toHex, utf8 } from "../codec/bytes.ts"
 import { hashParts } from "../codec/hash.ts"
@@ -290,17 +290,32 @@ interface Recovery {
 }
 type Recovered = (what: string, detail: string) => void
 
+/** Databases of one kind that are kept aside; the oldest go first. */
+export const asideMax = 2
+
+/** Tables that are damaged, or of a newer version (R6.6), are put aside and made anew: all that counts in them stands in the logs. */
 const openTables = async (directory: string, now: () => number, recovered: Recovered): Promise<Tables> => {
   const file = `${directory}/tables.db`
   try {
     return new Tables(file)
   } catch (cause) {
-    if (!(cause instanceof TableError) || cause.reason !== "corrupt") throw cause
-    const aside = `${file}.damaged-${now()}`
-    recovered("tables", `they are damaged (${cause.message}); they are kept as ${aside} and rebuilt from the logs`)
+    if (!(cause instanceof TableError) || (cause.reason !== "corrupt" && cause.reason !== "newer")) throw cause
+    const kind = cause.reason === "newer" ? "newer" : "damaged"
+    const aside = `${file}.${kind}-${now()}`
+    recovered("tables", kind === "newer"
+      ? `a newer version of kOS wrote them (${cause.detail}); they are kept as ${aside} and rebuilt from the logs`
+      : `they are damaged (${cause.message}); they are kept as ${aside} and rebuilt from the logs`)
     await rename(file, aside)
     for (const suffix of ["-wal", "-shm"]) await rename(file + suffix, aside + suffix).catch(() => undefined)
+    await dropAsides(directory, `tables.db.${kind}-`)
     return new Tables(file)
+  }
+}
+
+const dropAsides = async (directory: string, beginning: string): Promise<void> => {
+  const moments = (await readdir(directory)).filter((name) => name.startsWith(beginning)).map((name) => Number(name.slice(beginning.length))).filter(Number.isSafeInteger)
+  for (const ms of moments.sort((a, b) => b - a).slice(asideMax)) {
+    for (const suffix of ["", "-wal", "-shm"]) await rm(`${directory}/${beginning}${ms}${suffix}`, { force: true })
   }
 }
 

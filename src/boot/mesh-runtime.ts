@@ -22,6 +22,7 @@ import { type MeshNode, openMeshNode } from "./mesh-node.ts"
 import type { Level } from "./node-log.ts"
 import { startReactors } from "./reactors.ts"
 import { makeServiceDesk, type ServiceDesk } from "./services.ts"
+import type { HomeUpdates } from "./updates.ts"
 import { SettingsView } from "./settings-view.ts"
 
 /** What is the same for all meshes of a home. */
@@ -34,6 +35,7 @@ export interface HomeParts {
   readonly vault: Vault
   readonly flags: Readonly<Record<string, string>>
   readonly notice: (level: Level, text: string, detail?: Readonly<Record<string, unknown>>) => void
+  readonly updates: HomeUpdates
   readonly logLines: DaemonView["logLines"]
   readonly onLogLine: DaemonView["onLogLine"]
   /** Settings of a mesh may have changed. */
@@ -85,9 +87,9 @@ export const openRuntime = (home: HomeParts, mesh: string): Effect.Effect<Runtim
       carriers: () => carriers(hints.bootstrap),
       limits: (parts) => {
         settings.refresh(parts)
-        desk = makeServiceDesk(parts, now)
+        desk = makeServiceDesk(parts, now, home.updates.services)
         return {
-          services: desk.services, tick: () => performance.now(),
+          services: desk.services, channels: home.updates.channels, tick: () => performance.now(),
           dialMax: settingInteger(settings.get(), "swarm.peers.max"),
           session: { helloMs: settingMs(settings.get(), "swarm.handshake.timeout") },
           replication: {
@@ -147,7 +149,7 @@ export const openRuntime = (home: HomeParts, mesh: string): Effect.Effect<Runtim
   }
   const view: DaemonView = {
     home: home.home, env: home.env, socket: home.socket, version, now, mesh: present, config: () => settings.get(),
-    candidates, ownCheck: () => check, ...doors,
+    candidates, ownCheck: () => check, ...doors, updates: home.updates.desk, releases: home.updates.releases,
     doctor: (again, progress) => Effect.gen(function*() {
       const findings = yield* promise(() => examine(present(), now, settings.get().faults, settingBytes(settings.get(), "disk.free.min")))
       const rebuilt = again ? yield* promise(() => rebuild(present(), now, progress)) : undefined

@@ -79,7 +79,10 @@ export const openMeshes = (parts: Omit<HomeParts, "doors" | "portTaken" | "onSet
       const runtime = standardPlace()?.runtime
       if (runtime !== undefined) onSettings(runtime)
     },
-    onFold: () => bridges?.wake(),
+    onFold: () => {
+      bridges?.wake()
+      parts.updates.wake()
+    },
     // The first that opened has it; the others take any free port.
     portTaken: (runtime, port) => port !== 0 && open().some((other) => other !== runtime && other.node().swarm.carriers().some(({ name, detail }) => name === "lan" && detail.includes(`:${port}`))),
     doors: (runtime) => doorsOf(runtime)

@@ -12,6 +12,7 @@ import { parseAddress } from "../projections/families/values.ts"
 import { mayUseService, servicesOf } from "../projections/services.ts"
 import type { Admission, Services } from "../swarm/services.ts"
 import type { MeshNode } from "./mesh-node.ts"
+import type { BuiltinServices } from "./pack-wires.ts"
 import { makeServiceEvents } from "./service-events.ts"
 
 export interface ServiceDesk {
@@ -24,7 +25,8 @@ type Parts = Pick<MeshNode, "tables" | "members" | "vault">
 
 const tickMs = 5_000
 
-export const makeServiceDesk = (parts: Parts, now: () => number): ServiceDesk => {
+/** `builtin` are the node's own services: no rule of the configuration speaks of them, and no event tells of their use. */
+export const makeServiceDesk = (parts: Parts, now: () => number, builtin?: BuiltinServices): ServiceDesk => {
   const { members, vault } = parts
   const listeners = new Set<() => void>()
   let stopped = false
@@ -44,6 +46,8 @@ export const makeServiceDesk = (parts: Parts, now: () => number): ServiceDesk =>
     const me = members.nameOf(vault.deviceId)
     const refused = (reason: "unknown" | "denied" | "busy" | "failed", sentence: string): Admission => ({ _tag: "Refused", reason, sentence })
     if (stopped) return refused("busy", `${me} stops`)
+    const own = builtin?.admit(service, device, vault.deviceId)
+    if (own !== undefined) return own
     if (serviceNameFault(service) !== undefined) return refused("unknown", `${me} has no service of this name`)
     const rule = current().get(service)
     if (rule?.target === undefined) return refused("unknown", `${me} has no service called ${service}`)
@@ -53,6 +57,8 @@ export const makeServiceDesk = (parts: Parts, now: () => number): ServiceDesk =>
     return { _tag: "Admitted", streamsMax: rule.connectionsMax, idleMs: rule.idleMs, target: targetText(rule.target) }
   }
 
+  const isBuiltin = (service: string, device: string): boolean => builtin?.admit(service, device, vault.deviceId) !== undefined
+
   const events = makeServiceEvents((wanted) => {
     if (node !== undefined) void Effect.runPromise(node.dispatch.record(wanted).pipe(Effect.ignore))
   }, now)
@@ -60,6 +66,7 @@ export const makeServiceDesk = (parts: Parts, now: () => number): ServiceDesk =>
   const changed = (): void => {
     rules = undefined
     for (const listener of listeners) listener()
+    builtin?.review()
   }
 
   return {
@@ -67,18 +74,27 @@ export const makeServiceDesk = (parts: Parts, now: () => number): ServiceDesk =>
       admit,
       dial: (service, target, msMax) => dialTarget(service, target, msMax),
       onChange: (listener) => void listeners.add(listener),
-      opened: events.opened,
-      refused: (service, device, { sentence }) => events.refused(current().has(service) ? service : "", device, sentence),
-      closed: events.closed
+      opened: (service, device) => {
+        if (serviceNameFault(service) === undefined) events.opened(service, device)
+      },
+      refused: (service, device, { sentence }) => {
+        if (!isBuiltin(service, device)) events.refused(current().has(service) ? service : "", device, sentence)
+      },
+      closed: (service, device, use) => {
+        if (serviceNameFault(service) === undefined) events.closed(service, device, use)
+      }
     },
     attach: (attached) => Effect.gen(function*() {
       node = attached
       const stop = attached.runner.onFold(({ documents, operations }) => {
         if (operations || documents.some((doc) => doc.startsWith("config/"))) changed()
       })
+      // Not with the fold, but in the turn in which membership tells.
+      const stopMembers = builtin === undefined ? () => undefined : members.onChange(builtin.review)
       yield* Effect.forever(Effect.sleep(tickMs).pipe(Effect.andThen(Effect.sync(() => events.tick())))).pipe(Effect.forkScoped)
       yield* Effect.addFinalizer(() => Effect.sync(() => {
         stop()
+        stopMembers()
         stopped = true
         changed()
         events.flush()

@@ -6,7 +6,7 @@ import { PolicyView } from "../projections/policy-view.ts"
 import type { ConfigSource } from "../api/node.ts"
 import type { MeshNode } from "./mesh-node.ts"
 
-type Parts = Pick<MeshNode, "tables" | "members" | "vault">
+type Parts = Pick<MeshNode, "tables" | "members"> & { readonly vault: Pick<MeshNode["vault"], "deviceId"> }
 
 export class SettingsView {
   readonly #env: Readonly<Record<string, string | undefined>>

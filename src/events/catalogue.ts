@@ -97,7 +97,11 @@ export const UpdateStep = Schema.Struct({
   /** Id of the release: SHA-256 of its index. */
   release: Key,
   channel: Key, target: Text(256), name: Text(64), version: Text(64), kind: Schema.Literals(["bundle", "agent", "codex", "os"]),
-  generation: Schema.optionalKey(Count), detail: Text(1_024)
+  generation: Schema.optionalKey(Count), detail: Text(1_024),
+  /** What the release says of it: no version below this one runs here once it is committed. */
+  minSecure: Schema.optionalKey(Text(64)),
+  /** Of `rehearsed`: how much its rehearsal made otherwise than the running version. */
+  differences: Schema.optionalKey(Count)
 })
 export type UpdateStep = typeof UpdateStep.Type
 export const updateSteps = [
@@ -108,8 +112,10 @@ export type UpdateStepName = (typeof updateSteps)[number]
 export const UpdateOffered = Schema.Struct({ ...UpdateStep.fields, verdict: Schema.Literals(["compatible", "unfit", "stale"]), risks: List(Text(512), 32) })
 /** What an agent or person says of a release; a veto counts where policy lets its author. */
 export const UpdateAdvised = Schema.Struct({ release: Key, stance: Schema.Literals(["advice", "veto", "withdrawn"]), text: Text(512) })
-/** This device is about to try a release, or is not any more. */
-export const UpdateTurn = Schema.Struct({ release: Key, state: Schema.Literals(["asked", "given-back"]) })
+/** This device is about to try a release, or is not any more. `number`: one more than the largest that it knew when it asked. */
+export const UpdateTurn = Schema.Struct({ release: Key, state: Schema.Literals(["asked", "given-back"]), number: Schema.optionalKey(Count) })
+export const UpdateBanned = Schema.Struct({ device: Key, why: Text(256) })
+export const ChannelStated = Schema.Struct({ channel: Key, name: Text(64), trust: Schema.Literals(["fresh", "stale", "untrusted", "empty"]), detail: Text(512) })
 
 /** Something that needs signatures before it goes into a channel: the signed part of a TUF metadata file, in canonical JSON. */
 export const ReleaseProposed = Schema.Struct({
@@ -203,9 +209,8 @@ const types: ReadonlyArray<EventType> = [
   define("update.offered/1", "durable", UpdateOffered, (b) => `${b.name} ${b.version} is offered: ${b.verdict}${b.risks.length === 0 ? "" : `; ${b.risks.join("; ")}`}`),
   define("update.advised/1", "durable", UpdateAdvised, (b) => `${b.stance === "veto" ? "vetoes" : b.stance === "advice" ? "advises on" : "takes back its word on"} release ${b.release.slice(0, 8)}${b.text === "" ? "" : `: ${b.text}`}`),
   define("update.turn/1", "durable", UpdateTurn, (b) => b.state === "asked" ? `asks for its turn to try release ${b.release.slice(0, 8)}` : `gives back its turn to try release ${b.release.slice(0, 8)}`),
-  define("update.banned/1", "durable", Schema.Struct({ device: Key, why: Text(256) }), (b) => `takes no more pieces from ${b.device.slice(0, 8)}: ${b.why}`),
-  define("channel.stated/1", "durable", Schema.Struct({ channel: Key, name: Text(64), trust: Schema.Literals(["fresh", "stale", "untrusted", "empty"]), detail: Text(512) }),
-    (b) => `channel ${b.name} is ${b.trust}${b.detail === "" ? "" : `: ${b.detail}`}`),
+  define("update.banned/1", "durable", UpdateBanned, (b) => `takes no more pieces from ${b.device.slice(0, 8)}: ${b.why}`),
+  define("channel.stated/1", "durable", ChannelStated, (b) => `channel ${b.name} is ${b.trust}${b.detail === "" ? "" : `: ${b.detail}`}`),
   define("release.proposed/1", "durable", ReleaseProposed, (b) => `proposes ${b.role} ${b.version} of channel ${b.channel.slice(0, 8)}: ${b.summary}`),
   define("release.signed/1", "durable", ReleaseSigned, (b) => `signs proposal ${b.proposal.slice(0, 8)} of channel ${b.channel.slice(0, 8)}`),
   define("release.withdrawn/1", "durable", ReleaseWithdrawn, (b) => `withdraws proposal ${b.proposal.slice(0, 8)}${b.reason === "" ? "" : `: ${b.reason}`}`),
@@ -215,6 +220,11 @@ const types: ReadonlyArray<EventType> = [
 ]
 
 export const eventTypes: ReadonlyMap<string, EventType> = new Map(types.map((t) => [t.type, t]))
+
+/** What this version reads, and what it may write: a type with an upcast is only read. */
+export const schemaRange: { readonly reads: ReadonlyArray<string>; readonly writes: ReadonlyArray<string> } = {
+  reads: types.map(({ type }) => type).sort(), writes: types.filter(({ upcast }) => upcast === undefined).map(({ type }) => type).sort()
+}
 
 /** Types whose body is a `DocumentChange`; their subject is the document. */
 export const documentTypes: ReadonlySet<string> = new Set(["config.changed/1", "agents.changed/1", "memory.changed/1"])

@@ -17,6 +17,8 @@ export class GuardedMux extends Protomux {
   onFault: (fault: Error) => void = ignore
   /** Blocks of a log, by its discovery key, from here on are not served. */
   servedTo: (discoveryKey: string) => number = everything
+  /** May Hypercore see this message of a log's channel? By the log's discovery key. */
+  accepts: (discoveryKey: string, message: unknown) => boolean = always
 
   /** Channels that Hypercore opens are checked for impossible claims on the way in, and for blocks that are not served. */
   override createChannel(options: ChannelOptions): Channel | null {
@@ -26,6 +28,7 @@ export class GuardedMux extends Protomux {
       onmessage: (value: unknown, channel: unknown) => {
         checkClaims(value)
         if (id !== undefined && type === requestType && requestedBlock(value) >= this.servedTo(id)) return undefined
+        if (id !== undefined && !this.accepts(id, value)) return undefined
         return message.onmessage(value, channel)
       }
     }))
@@ -109,3 +112,5 @@ export const openWire = (mux: GuardedMux, options: WireOptions): Wire | undefine
 function ignore(): void {}
 
 const everything = (): number => Number.MAX_SAFE_INTEGER
+
+const always = (): boolean => true

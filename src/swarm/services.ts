@@ -10,6 +10,8 @@ export interface Admitted {
   readonly idleMs: number
   /** Other limits or another target are another service: equal texts mean that an open stream may go on. */
   readonly target: string
+  /** A service of the node itself: it takes the stream as it is, and nothing is dialled. */
+  readonly take?: (stream: Duplex) => void
 }
 
 export type Admission = Admitted | (Told<RefusalReason> & { readonly _tag: "Refused" })

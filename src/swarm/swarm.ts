@@ -14,6 +14,7 @@ import { encodeHistory, type SignedHistory } from "../codec/history.ts"
 import { hypercoreProofSource } from "../events/proof.ts"
 import { auditSome, compareHistory, type Histories, type Report } from "./audit.ts"
 import type { Carrier, CarrierStatus, Connection } from "./carrier.ts"
+import { type ChannelLogs, makeChannels } from "./channels.ts"
 import { makeDoor } from "./door.ts"
 import { headsDefaults, type HeadsOptions } from "./heads.ts"
 import type { Refusal, Told } from "./hello.ts"
@@ -54,6 +55,8 @@ export interface SwarmOptions {
   /** What this node serves to others; without it there are no tunnels and no pings. */
   readonly services?: Services
   readonly tunnels?: Partial<TunnelOptions>
+  /** Logs of channels of releases, exchanged with members who follow the same. */
+  readonly channels?: ChannelLogs
   /** Milliseconds of a clock that only goes forward, for round trips; `now` when left out. */
   readonly tick?: () => number
   /** Redeems an invite that this node issued or knows; without it nobody can pair here. */
@@ -157,6 +160,7 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
   const wrong = makeWrongInvites(pairingOptions, options.now)
   const room: ServedRoom = { count: 0 }
   const tunnels = options.services === undefined ? undefined : makeTunnels(host, options.services, options.tunnels ?? {}, options.tick ?? options.now)
+  const channels = options.channels === undefined ? undefined : makeChannels(host, options.channels)
   const open = new Set<Open>()
   const invites = new Map<string, Uint8Array>()
   /** Logs whose histories are being compared at the moment. */
@@ -224,6 +228,7 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
       onReady: () => {
         ready(entry)
         tunnel?.begin()
+        exchange?.begin()
       },
       heads: {
         known: (log) => logs.has(log),
@@ -248,6 +253,7 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
     })
     const entry: Open = { session, links, since: options.now(), waits: () => pairing?.waiting() ?? false, state: undefined, audit: undefined }
     const tunnel = tunnels?.add(session)
+    const exchange = channels?.add(session)
     open.add(entry)
     void pairing?.done.then(() => setTimeout(() => {
       if (session.phase() === "hello") session.end(undefined, "the pairing is over")
@@ -434,6 +440,7 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
     paused = value
     if (paused) replication?.pause()
     else replication?.resume()
+    channels?.setServing(!paused)
     for (const { session, links } of open) {
       links.setServing(!paused && session.phase() === "ready")
       session.heads.pace(!paused, replicationOptions.upBytesPerSecondMax)
@@ -446,12 +453,14 @@ export const makeSwarm = (host: SwarmHost, makeCarriers: () => ReadonlyArray<Car
       started = true
       readMembership()
       unsubscribe = host.membership.onChange(onMembership)
+      channels?.start()
       if (mode === "joined") await connect()
     },
     stop: async () => {
       if (!started) return
       started = false
       unsubscribe()
+      channels?.stop()
       await disconnect("stopping")
     },
     mode: () => mode,

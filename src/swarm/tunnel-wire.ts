@@ -42,6 +42,8 @@ export const messageBytesMax: ReadonlyArray<number> = [
 export interface TunnelOptions {
   /** Bytes under way in each direction of a stream: sent and not yet taken by the reader. Both sides must agree, so it is part of the protocol. */
   readonly windowBytes: number
+  /** The same for services of the node itself that carry much (`bulkPrefix`); part of the protocol as well. */
+  readonly bulkWindowBytes: number
   /** Streams that one peer may have open here. */
   readonly streamsMax: number
   /** Streams that a peer may open in a burst, and each second after it. Who goes on for four bursts more is cut off. */
@@ -58,9 +60,15 @@ export interface TunnelOptions {
 }
 
 export const tunnelDefaults: TunnelOptions = {
-  windowBytes: 262_144, streamsMax: 64, opensBurstMax: 64, opensPerSecondMax: 16, pingsBurstMax: 32, pingsPerSecondMax: 16, pingsUnderwayMax: 64,
+  windowBytes: 262_144, bulkWindowBytes: 1_048_576, streamsMax: 64, opensBurstMax: 64, opensPerSecondMax: 16, pingsBurstMax: 32, pingsPerSecondMax: 16, pingsUnderwayMax: 64,
   openMs: 15_000, dialMs: 10_000
 }
+
+/**
+ * Streams of services with this prefix carry whole packs. Measured over Noise and UDX with 300 MB on loopback: 57 to 83 MB/s with the window of other
+ * streams, 100 with this one, 119 with 4 MiB, 118 to 155 with no window at all, which would let a peer fill our memory.
+ */
+export const bulkPrefix = "kos-pack/"
 
 /** Why a stream was not opened; the number on the wire is the place in this list. */
 export const refusalReasons = ["unknown", "denied", "busy", "unreachable", "failed"] as const

@@ -24,7 +24,7 @@
 import { shortKey, toHex } from "../codec/bytes.ts"
 import { randomBytes } from "../codec/signature.ts"
 import { type GuardedMux, openWire, type Wire } from "./mux.ts"
-import type { Opened, Pinged, Services } from "./services.ts"
+import type { Admitted, Opened, Pinged, Services } from "./services.ts"
 import { type Flow, makeFlow, StreamClosed } from "./tunnel-flow.ts"
 import { joinStreams } from "./tunnel-join.ts"
 import * as message from "./tunnel-wire.ts"
@@ -79,7 +79,7 @@ export const makeTunnel = (
   const flows = new Map<number, Flow>()
   const served = new Map<number, Served>()
   const dialling = new Map<number, Dialling>()
-  const asked = new Map<number, { readonly probe: boolean; readonly answer: (opened: Opened) => void }>()
+  const asked = new Map<number, { readonly probe: boolean; readonly service: string; readonly answer: (opened: Opened) => void }>()
   const pings = new Map<string, (ms: number | undefined) => void>()
   const queue: Array<Flow> = []
   const queued = new Set<Flow>()
@@ -129,7 +129,7 @@ export const makeTunnel = (
       flow?.take(bytes)
       if (flow !== undefined) touch(flow)
     } else if (type === message.credit) {
-      const bytes = reader.uint(options.windowBytes)
+      const bytes = reader.uint(Math.max(options.windowBytes, options.bulkWindowBytes))
       reader.end()
       flow?.takeCredit(bytes)
     } else {
@@ -164,17 +164,19 @@ export const makeTunnel = (
       return refuse(id, told)
     }
     if (probe) return void wire?.send(message.accepted, streamMessage(id))
-    void dial(id, service, told.target)
+    if (told.take === undefined) return void dial(id, service, told.target)
+    use(service, 1)
+    told.take(serve(id, service, told).duplex)
   }
 
-  const mayOpen = (service: string, isHasty: boolean): Told<RefusalReason> | { readonly target: string; readonly idleMs: number } => {
+  const mayOpen = (service: string, isHasty: boolean): Told<RefusalReason> | Admitted => {
     if (!host.isMember()) return { reason: "denied", sentence: "only members may use services" }
     const admission = services.admit(service, device)
     if (admission._tag === "Refused") return { reason: admission.reason, sentence: admission.sentence }
     if (isHasty) return { reason: "busy", sentence: `${service} was asked for too often; try again in a moment` }
     if (served.size + dialling.size >= options.streamsMax) return { reason: "busy", sentence: `${options.streamsMax} connections are open between the two nodes already` }
     if ((inUse.get(service) ?? 0) >= admission.streamsMax) return { reason: "busy", sentence: `${service} has all its ${admission.streamsMax} connections in use` }
-    return { target: admission.target, idleMs: admission.idleMs }
+    return admission
   }
 
   const dial = async (id: number, service: string, target: string): Promise<void> => {
@@ -194,13 +196,7 @@ export const makeTunnel = (
         return refuse(id, { reason: "denied", sentence: `${service} was closed to this node just now` })
       }
       dialling.delete(id)
-      const flow = newFlow(id)
-      const entry: Served = { flow, service, since: tick(), target, idleMs: admission.idleMs, moved: tick(), timer: undefined }
-      served.set(id, entry)
-      wire?.send(message.accepted, streamMessage(id))
-      services.opened(service, device)
-      watch(entry)
-      void joinStreams(flow.duplex, program)
+      void joinStreams(serve(id, service, admission).duplex, program)
     } catch (fault) {
       if (dialling.get(id) !== mine) return
       release()
@@ -208,6 +204,16 @@ export const makeTunnel = (
       services.refused(service, device, told)
       refuse(id, told)
     }
+  }
+
+  const serve = (id: number, service: string, { target, idleMs }: Admitted): Flow => {
+    const flow = newFlow(id, service)
+    const entry: Served = { flow, service, since: tick(), target, idleMs, moved: tick(), timer: undefined }
+    served.set(id, entry)
+    wire?.send(message.accepted, streamMessage(id))
+    services.opened(service, device)
+    watch(entry)
+    return flow
   }
 
   const refuse = (id: number, told: Told<RefusalReason>): void => {
@@ -229,7 +235,7 @@ export const makeTunnel = (
     }
     asked.delete(id)
     if (waiting.probe) return waiting.answer({ _tag: "Allowed" })
-    const flow = newFlow(id)
+    const flow = newFlow(id, waiting.service)
     waiting.answer({ _tag: "Opened", stream: flow.duplex, counts: flow.counts, carrier: host.carrier, remote: host.remote })
   }
 
@@ -249,8 +255,8 @@ export const makeTunnel = (
     flows.get(id)?.destroy(new StreamClosed(told, true))
   }
 
-  const newFlow = (id: number): Flow => {
-    const flow = makeFlow(id, options.windowBytes, {
+  const newFlow = (id: number, service: string): Flow => {
+    const flow = makeFlow(id, service.startsWith(message.bulkPrefix) ? options.bulkWindowBytes : options.windowBytes, {
       wake: (woken) => {
         if (!queued.has(woken)) {
           queued.add(woken)
@@ -387,7 +393,7 @@ export const makeTunnel = (
         to.send(message.close, message.encodeTold(id, { reason: "broken", sentence: "it took too long" }, message.closeReasons))
         resolve({ _tag: "Refused", reason: "unreachable", sentence: `no answer about ${service} came within ${Math.round(options.openMs / 1000)} s` })
       }, options.openMs)
-      asked.set(id, { probe, answer: (opened) => {
+      asked.set(id, { probe, service, answer: (opened) => {
         clearTimeout(timer)
         resolve(opened)
       } })

@@ -6,6 +6,7 @@
  * ```text
  * $home/keys/device            seed of the device key, 32 bytes
  * $home/keys/home              the home key under its lock; there when the home is sealed
+ * $home/keys/release.NAME      seed of a key for releases: `signer`; the log of a channel that is published here by the log's key; its publishing key by its public key
  * $home/current                id of the mesh that commands go to when they name none
  * $home/meshes                 ids of all meshes that this home is in, one per line; the one of `current` is one of them in any case
  * $home/mesh/ID/keys/mesh      mesh key, 32 bytes
@@ -249,6 +250,25 @@ export class Vault {
       ? this.#files.remove(`${this.home}/${recoveryPlace(id)}`) : this.#put(recoveryPlace(id), checkKey("recovery secret", entropy)))
   }
 
+  /** A key pair for releases: `signer`, with which this home signs them, or one that it made for a channel. */
+  async releaseKeyPair(name: string): Promise<KeyPair | undefined> {
+    const seed = await this.#get(releasePlace(name))
+    return seed === undefined ? undefined : pairOf(releasePlace(name), seed)
+  }
+
+  /** Makes one and keeps it by the name that it gets: `signer`, or 64 hex digits. When there is one of that name, that one is meant. */
+  makeReleaseKeyPair(nameOf: (made: KeyPair) => string): Promise<KeyPair> {
+    return this.#exclusive(async () => {
+      const seed = randomBytes(keyBytes)
+      const made = keyPairFromSeed(seed)
+      const name = nameOf(made)
+      const had = await this.releaseKeyPair(name)
+      if (had === undefined) await this.#put(releasePlace(name), seed)
+      seed.fill(0)
+      return had ?? made
+    })
+  }
+
   async #logNumbers(id: string): Promise<ReadonlyArray<number>> {
     const directory = `${this.meshDirectory(id)}/keys`
     await makeDirectory(directory)
@@ -324,6 +344,11 @@ export const lockText = ({ way, name }: Pick<HomeKeyHeader, "way" | "name">): st
   way === "passphrase" ? "a passphrase" : way === "credential" ? `the credential ${name}` : `the key file ${name}`
 
 const recoveryPlace = (id: string): string => `${meshPlace(id)}/keys/recovery`
+
+const releasePlace = (name: string): string => {
+  if (!/^(signer|[0-9a-f]{64})$/.test(name)) throw new VaultError({ reason: "refused", detail: `there is no release key called ${name.slice(0, 80)}` })
+  return `keys/release.${name}`
+}
 
 /** The key pair of a seed, which is overwritten. */
 const pairOf = (what: string, seed: Uint8Array): KeyPair => {

@@ -39,8 +39,8 @@ export interface LocalCommands {
   readonly init: (input: InputOf<"init">, context: LocalContext) => Promise<OutputOf<"init">>
   readonly doctor: (input: InputOf<"doctor">, context: LocalContext) => Promise<OutputOf<"doctor">>
   readonly keys: LocalKeys
-  /** Resolves when the daemon has stopped, for instance because `signal` fired. */
-  readonly daemonRun: (input: InputOf<"daemon.run">, context: LocalContext & Announcing<"daemon.run">) => Promise<void>
+  /** Resolves with the exit code when the daemon has stopped, for instance because `signal` fired. */
+  readonly daemonRun: (input: InputOf<"daemon.run">, context: LocalContext & Announcing<"daemon.run">) => Promise<number>
   readonly dhtRun: (input: InputOf<"dht.run">, context: LocalContext & Announcing<"dht.run">) => Promise<void>
 }
 
@@ -229,11 +229,12 @@ const performHere = async (op: Operation, decoded: unknown, session: Session): P
     const { shell } = decoded as InputOf<"completion">
     return show(op, { shell, script: completionScript(shell) }, session)
   }
+  if (op.name === "event.types") return show(op, { version: io.version, ...(await import("../../events/catalogue.ts")).schemaRange }, session)
   if (op.name === "key.restore") return show(op, await io.local.keys.restore(decoded as InputOf<"key.restore">, context), session)
   if (op.name === "init") return show(op, await io.local.init(decoded as InputOf<"init">, context), session)
   const announce = async (value: unknown) => { await show(op, value, session) }
-  if (op.name === "dht.run") await io.local.dhtRun(decoded as InputOf<"dht.run">, { ...context, announce })
-  else await io.local.daemonRun(decoded as InputOf<"daemon.run">, { ...context, announce })
+  if (op.name === "daemon.run") return io.local.daemonRun(decoded as InputOf<"daemon.run">, { ...context, announce })
+  await io.local.dhtRun(decoded as InputOf<"dht.run">, { ...context, announce })
   return 0
 }
 

@@ -14,13 +14,15 @@ import { keyHandlers } from "./key.ts"
 import { agentHandlers, memoryHandlers } from "./memory.ts"
 import { meshHandlers } from "./mesh.ts"
 import { nodeHandlers } from "./node.ts"
+import { releaseHandlers } from "./release.ts"
 import { syncHandlers } from "./sync.ts"
+import { updateHandlers } from "./update.ts"
 import { vaultHandlers } from "./vault.ts"
 
 /** What the daemon answers to each operation. */
 export const makeHandlers = (daemon: DaemonView): Handlers => recorded(daemon, {
   ...everydayHandlers(daemon), ...meshHandlers(daemon), ...federationHandlers(daemon), ...inviteHandlers(daemon), ...keyHandlers(daemon), ...nodeHandlers(daemon), ...syncHandlers(daemon), ...eventHandlers(daemon), ...configHandlers(daemon), ...approvalHandlers(daemon),
-  ...connectHandlers(daemon), ...agentHandlers(daemon), ...memoryHandlers(daemon), ...vaultHandlers(daemon)
+  ...connectHandlers(daemon), ...agentHandlers(daemon), ...memoryHandlers(daemon), ...vaultHandlers(daemon), ...updateHandlers(daemon), ...releaseHandlers(daemon)
 })
 
 type Commanded = (input: never, call: Call) => Effect.Effect<unknown, Refusal>

@@ -205,6 +205,17 @@ export const configHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
   })
 })
 
+/** Sets several settings as one change, for commands that are about something else than settings; a value of undefined is taken away, alone. */
+export const changeSettings = (
+  mesh: MeshView, name: string, call: Call, kind: "mesh" | "role" | "node", values: ReadonlyArray<readonly [path: string, value: Json | undefined]>
+): Effect.Effect<Done, Refusal> => Effect.gen(function*() {
+  const layer = yield* layerOf(mesh, { layer: kind })
+  const [first] = values
+  if (first !== undefined && first[1] === undefined) return yield* changeConfig(mesh, name, call, layer, { _tag: "Unset", layer, path: first[0] })
+  const set = Object.fromEntries(values.flatMap(([path, value]) => value === undefined ? [] : [[path, value]]))
+  return yield* changeConfig(mesh, name, call, layer, { _tag: "Apply", layer, text: JSON.stringify(unflatten(set)), format: "json", prune: false })
+})
+
 const changeConfig = (mesh: MeshView, name: string, call: Call, layer: LayerId, command: ConfigCommand): Effect.Effect<Done, Refusal> =>
   mesh.dispatch.change(name, call, [`config/${layer}`], (documents) => decideConfig(documents, command))
 

@@ -107,3 +107,12 @@ export const eventExport = operation("event.export", {
     examples: ["kos event export --since 7d > week.ndjson", "kos event export --proof audit.json"]
   }
 })
+
+export const eventTypesList = operation("event.types", {
+  summary: "List the types of events that this version reads and may write.",
+  kind: "query",
+  place: "local",
+  input: Schema.Struct({}),
+  output: Schema.Struct({ version: Schema.String, reads: Schema.Array(Schema.String), writes: Schema.Array(Schema.String) }),
+  cli: { describe: {}, examples: ["kos event types"] }
+})

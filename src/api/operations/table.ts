@@ -7,7 +7,7 @@ import {
   configUnset, configValidate
 } from "./config.ts"
 import { connect, nodePing, serviceList } from "./connect.ts"
-import { eventAt, eventDiff, eventExport, eventList, eventShow, eventVerify } from "./event.ts"
+import { eventAt, eventDiff, eventExport, eventList, eventShow, eventTypesList, eventVerify } from "./event.ts"
 import { doctor, events, init, logs, status, wait } from "./everyday.ts"
 import { meshFederate } from "./federation.ts"
 import { inviteConfirm, inviteCreate, inviteList, inviteRevoke, join, leave } from "./invite.ts"
@@ -16,7 +16,15 @@ import { completion, daemonRun, dhtRun, help } from "./local.ts"
 import { memoryAdd, memoryEdit, memoryForget, memoryHistory, memoryList, memorySearch, memoryShow } from "./memory.ts"
 import { meshCreate, meshList, meshMode, meshShow, meshUse, nodeList, nodeName, nodeShow } from "./mesh.ts"
 import { meshThreshold, nodeClear, nodeRevoke, nodeRole } from "./node.ts"
+import {
+  releaseDelegate, releaseInit, releaseKey, releaseList, releasePack, releasePublish, releaseRotate, releaseShow, releaseSign, releaseWithdraw, releaseYank
+} from "./release.ts"
 import { syncExport, syncImport, syncNow, syncPause, syncResume, syncStatus } from "./sync.ts"
+import { seedAdd, seedLimit, seedList, seedRemove } from "./seed.ts"
+import {
+  updateAdvise, updateApply, updateBoot, updateChannel, updateCheck, updateExport, updateFetch, updateHistory, updateImport, updateList, updatePause, updatePin, updatePlan,
+  updateResume, updateRollback, updateShow, updateSlots, updateStop, updateTry
+} from "./update.ts"
 import { vaultGet, vaultList, vaultRemove, vaultRotate, vaultSet } from "./vault.ts"
 
 const table = [
@@ -25,13 +33,16 @@ const table = [
   nodeRole, nodeRevoke, nodeClear, meshThreshold,
   keyShow, keySeal, keyUnseal, keyBackup, keyRestore, keyWords, keyRecover, keyRotate,
   syncStatus, syncNow, syncPause, syncResume, syncExport, syncImport,
-  eventList, eventShow, eventDiff, eventAt, eventVerify, eventExport,
+  eventList, eventShow, eventDiff, eventAt, eventVerify, eventExport, eventTypesList,
   configShow, configGet, configSet, configUnset, configEdit, configValidate, configDiff, configApply, configHistory, configRevert, configConflicts,
   configResolve, configExplain,
   approvalList, approvalShow, approvalAllow, approvalDeny,
   agentList, agentShow, agentApply, agentRemove, agentStart, agentStop,
   memoryList, memoryShow, memoryAdd, memoryEdit, memoryForget, memoryHistory, memorySearch,
   vaultSet, vaultGet, vaultList, vaultRotate, vaultRemove,
+  updateCheck, updateList, updateShow, updatePlan, updateFetch, updateTry, updateApply, updateBoot, updateRollback, updateHistory, updateSlots, updateChannel, updateAdvise,
+  updateStop, updatePin, updatePause, updateResume, updateExport, updateImport, seedList, seedAdd, seedRemove, seedLimit,
+  releaseKey, releaseInit, releasePack, releaseSign, releasePublish, releaseYank, releaseRotate, releaseDelegate, releaseWithdraw, releaseList, releaseShow,
   daemonRun, dhtRun, completion, help
 ] as const
 

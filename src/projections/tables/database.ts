@@ -188,6 +188,11 @@ export class Database {
     const newest = migrations.length
     if (version > newest)
       throw new TableError({ reason: "newer", operation: "open", detail: `the tables have schema ${version}, this kOS knows ${newest}` })
+    // Steps are only ever added. A file with another one in the place of one of ours was written by a version that this one did not come from.
+    for (const row of version === 0 ? [] : this.#sqlite.prepare("SELECT version, name FROM migrations").all()) {
+      const ours = migrations[int(row["version"]) - 1]?.name
+      if (row["name"] !== ours) throw new TableError({ reason: "newer", operation: "open", detail: `step ${int(row["version"])} of the tables' schema is ${text(row["name"])}, this kOS has ${ours}` })
+    }
     if (version === newest) return
     if (this.readOnly) throw new TableError({ reason: "readonly", operation: "open", detail: `the tables have schema ${version} of ${newest} and cannot be brought up to date here` })
     this.transaction(() => {

@@ -1,6 +1,6 @@
 import type { Address, Point } from "../../codec/address.ts"
 import { uuidBytes } from "../../codec/uuid.ts"
-import { type Database, int, type Row, type Statement } from "./database.ts"
+import { type Database, int, type Row, type Statement, text } from "./database.ts"
 import { type EventQuery, planEvents } from "./event-query.ts"
 import type { Names } from "./names.ts"
 import { corrupt } from "./table-error.ts"
@@ -168,6 +168,14 @@ export class EventIndex {
   /** Types that were unknown when their events came, with how many there are. */
   unknownTypes(): ReadonlyArray<{ readonly type: string; readonly events: number }> {
     return this.countByType().filter((entry) => entry.status === "unknown").map(({ type, events }) => ({ type, events }))
+  }
+
+  /** Types that stand here, also those that this version does not know; of one log when it is named. */
+  types(log?: string): ReadonlyArray<string> {
+    const id = log === undefined ? undefined : this.#names.find(log)
+    if (log !== undefined && id === undefined) return []
+    return this.#database.prepare(`SELECT DISTINCT n.text FROM counts c JOIN names n ON n.id = c.type WHERE c.n > 0${id === undefined ? "" : " AND c.log = ?"} ORDER BY n.text`)
+      .all(...(id === undefined ? [] : [id])).map((row) => text(row["text"]))
   }
 
   /** Changes what one event counts as, for instance when a newer release knows its type. Returns false when there is no such event. */

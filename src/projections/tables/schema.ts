@@ -14,6 +14,7 @@ import { evidenceSql } from "./evidence.ts"
 import { registerWritesSql } from "./register-writes.ts"
 import { sealedSql } from "./sealed.ts"
 import { secretsSql, secretTableNames } from "./secrets-sql.ts"
+import { updatesSql, updateTableNames } from "./updates-sql.ts"
 
 export interface Migration {
   readonly name: string
@@ -30,7 +31,8 @@ export const derivedTables: ReadonlyArray<string> = [
   "cutoffs", "refold_blocks", "refold_documents", "sealed",
   "approval_asked", "approval_given", "change_causes", "policy_kept", "register_writes",
   ...secretTableNames,
-  ...federationTableNames
+  ...federationTableNames,
+  ...updateTableNames
 ]
 
 /**
@@ -38,7 +40,7 @@ export const derivedTables: ReadonlyArray<string> = [
  * these events are folded again when they count again (projections/rebuild.ts). Rows of document changes are made whether they count or not: whoever
  * reads them looks at the status of the event.
  */
-export const addressedTables: ReadonlyArray<string> = ["witnesses", "approval_asked", "approval_given", "change_causes", "policy_kept", "register_writes", ...secretTableNames, ...federationTableNames]
+export const addressedTables: ReadonlyArray<string> = ["witnesses", "approval_asked", "approval_given", "change_causes", "policy_kept", "register_writes", ...secretTableNames, ...federationTableNames, ...updateTableNames]
 
 const first = `
 CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
@@ -136,5 +138,6 @@ export const migrations: ReadonlyArray<Migration> = [
   { name: "policy", sql: approvalsSql + registerWritesSql },
   { name: "cutoffs", sql: cutoffs },
   { name: "secrets", sql: secretsSql },
-  { name: "federation", sql: federationSql }
+  { name: "federation", sql: federationSql },
+  { name: "updates", sql: updatesSql }
 ]

@@ -19,6 +19,7 @@ import { Quarantine } from "./quarantine.ts"
 import { Receipts } from "./receipts.ts"
 import { addressedTables, derivedTables } from "./schema.ts"
 import { Secrets } from "./secrets.ts"
+import { Updates } from "./updates.ts"
 
 /** All tables of one node and mesh, over one file. */
 export class Tables {
@@ -40,6 +41,7 @@ export class Tables {
   readonly approvals: Approvals
   readonly registerWrites: RegisterWrites
   readonly federations: Federations
+  readonly updates: Updates
   /** What is done with an event of a type beside indexing it. */
   readonly folds: ReadonlyMap<string, EventFold>
 
@@ -63,6 +65,7 @@ export class Tables {
     this.approvals = new Approvals(this.database, this.names)
     this.registerWrites = new RegisterWrites(this.database, this.names)
     this.federations = new Federations(this.database, this.names)
+    this.updates = new Updates(this.database, this.names)
     this.folds = new Map<string, EventFold>([
       ["approval.asked/1", (event) => this.approvals.asked(event)],
       ["approval.given/1", (event) => this.approvals.given(event)],
@@ -75,6 +78,7 @@ export class Tables {
       ["evidence.cleared/1", (event) => this.evidence.cleared(event)],
       ...this.secrets.folds,
       ...this.federations.folds,
+      ...this.updates.folds,
       ["checkpoint.made/1", (event) => this.witnesses.add(event)]
     ])
   }

@@ -8,7 +8,9 @@ import * as key from "./key.ts"
 import * as meeting from "./meeting.ts"
 import * as node from "./node.ts"
 import type { Lines } from "./shared.ts"
+import * as release from "./release.ts"
 import * as state from "./state.ts"
+import * as update from "./update.ts"
 import * as vault from "./vault.ts"
 
 const renderers: { readonly [Name in OperationName]: (value: OutputOf<Name>, view: View) => Lines } = {
@@ -33,6 +35,15 @@ const renderers: { readonly [Name in OperationName]: (value: OutputOf<Name>, vie
   "memory.history": state.memoryHistory, "memory.search": state.memorySearch,
   connect: connect.connect, "node.ping": connect.nodePing, "service.list": connect.serviceList,
   "vault.set": vault.vaultSet, "vault.get": vault.vaultGet, "vault.list": vault.vaultList, "vault.rotate": vault.vaultRotate, "vault.remove": vault.vaultRemove,
+  "update.check": update.updateCheck, "update.list": update.updateList, "update.show": update.updateShow, "update.plan": update.updatePlan, "update.fetch": update.updateFetch,
+  "update.try": update.updateTry, "update.apply": update.updateApply, "update.boot": update.updateBoot, "update.rollback": update.updateRollback,
+  "update.history": update.updateHistory, "update.slots": update.updateSlots, "update.channel": update.updateChannel, "update.advise": update.updateAdvise,
+  "update.stop": update.updateStop, "update.pin": update.updatePin, "update.pause": update.updatePause, "update.resume": update.updateResume,
+  "update.export": update.updateExport, "update.import": update.updateImport,
+  "seed.list": update.seedList, "seed.add": update.seedAdd, "seed.remove": update.seedRemove, "seed.limit": update.seedLimit, "event.types": update.eventTypes,
+  "release.key": release.releaseKey, "release.init": release.releaseInit, "release.pack": release.releasePack, "release.sign": release.releaseSign,
+  "release.publish": release.releasePublish, "release.yank": release.releaseYank, "release.rotate": release.releaseRotate, "release.delegate": release.releaseDelegate,
+  "release.withdraw": release.releaseWithdraw, "release.list": release.releaseList, "release.show": release.releaseShow,
   "daemon.run": everyday.daemonRun,
   "dht.run": (value) => [`DHT on ${value.host}:${value.port}. Nodes use it with: kos config set network.bootstrap ${value.bootstrap}`],
   completion: (value) => [value.script.replace(/\n$/, "")],

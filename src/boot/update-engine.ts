@@ -1,0 +1,468 @@
+/**
+ * What drives updates on this home: it looks at each release that concerns this device, asks `src/updates/way.ts` for the one next thing to do, does it, and looks again.
+ *
+ * **What it owns.** The turn of the driver, what is under way, and what of a release is known to this process only (its index, its payload, its rehearsal, its
+ * health). Everything else is read anew in each look: steps from the log, slots from the disk, settings as they are in force.
+ *
+ * **How one release travels.** `drive` is called when something changed and every few seconds. Quick actions (saying a step, staging a turn) are done in its
+ * turn; fetching, staging and rehearsing run beside it, one at a time for the whole home, and wake it when they end.
+ *
+ * **Invariants.** One driver. Events and settings are those of the default mesh. An action that fails is tried again after a growing pause; what can never succeed
+ * becomes the step `failed`. A person's stop ends what runs beside.
+ */
+import { Effect, Result } from "effect"
+import { copyFile, mkdir, rm } from "node:fs/promises"
+import { decideAskTurn, decideGiveBackTurn, decideOffer, sayStep } from "../commands/decide-updates.ts"
+import type { Wanted } from "../commands/dispatch.ts"
+import { badReleases, stepsOf, turnsOf } from "../projections/updates.ts"
+import { assemble } from "../updates/payload/assemble.ts"
+import { extractArchive } from "../updates/payload/archive-read.ts"
+import { decodeIndex } from "../updates/payload/index-file.ts"
+import { type AssembleReport, type LocalSource, type PayloadIndex, PayloadError } from "../updates/payload/payload.ts"
+import type { RehearsalReport, Slot, Transfer } from "../updates/ports.ts"
+import type { Release } from "../updates/release.ts"
+import { risksOf } from "../updates/plan.ts"
+import { compareVersions } from "../updates/version.ts"
+import { next, type WayAction, type WayNext } from "../updates/way.ts"
+import type { HealthVerdict } from "./health.ts"
+import { trialDeadlineMs } from "./health.ts"
+import type { MeshNode } from "./mesh-node.ts"
+import type { Runtime } from "./mesh-runtime.ts"
+import type { Level } from "./node-log.ts"
+import type { FollowedChannels } from "./update-channels.ts"
+import { type Facts, gatherFacts, planFacts } from "./update-facts.ts"
+import type { KnownReleases } from "./update-releases.ts"
+import { type Component, componentKey, slotOf, type SlotHouse } from "./update-slots.ts"
+import type { WishBook } from "./update-wishes.ts"
+
+export interface EngineParts {
+  /** `HOME/updates`. */
+  readonly directory: string
+  readonly version: string
+  readonly now: () => number
+  /** Of a clock that never jumps, ms. */
+  readonly tick: () => number
+  readonly notice: (level: Level, text: string, detail?: Readonly<Record<string, unknown>>) => void
+  readonly again: () => void
+  readonly standard: () => Runtime | undefined
+  readonly channels: FollowedChannels
+  readonly slots: SlotHouse
+  readonly releases: KnownReleases
+  readonly wishes: WishBook
+  readonly transfer: Transfer
+  readonly rehearse: (node: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => Promise<RehearsalReport>
+  readonly watch: (node: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => Promise<HealthVerdict>
+  readonly holders: (pack: string) => Promise<ReadonlyArray<string>>
+}
+
+/** What this process knows of a release and no event or file says. */
+export interface Known {
+  index: PayloadIndex | undefined
+  payload: string | undefined
+  report: AssembleReport | undefined
+  rehearsal: { readonly generation: number; readonly report: RehearsalReport } | undefined
+  health: { readonly generation: number; verdict: HealthVerdict | undefined } | undefined
+  fault: string | undefined
+  stop: boolean
+  /** Actions that failed in a row, and until when it waits for that, steady ms. */
+  failures: number
+  restsUntil: number
+  /** What it waits for, or why it failed last; for people. */
+  says: string
+  waits: WayNext | undefined
+}
+
+export interface Engine {
+  readonly wake: () => void
+  /** Settles when nothing is to be done at once. */
+  readonly idle: () => Promise<void>
+  readonly known: (release: Release) => Known
+  readonly facts: (node: MeshNode, release: Release) => Promise<Facts>
+  readonly index: (release: Release) => Promise<PayloadIndex>
+  readonly underway: () => { readonly release: string; readonly what: string; readonly done: number; readonly of: number } | undefined
+  /** Releases that concern this device. */
+  readonly concerned: (node: MeshNode) => Promise<ReadonlyArray<Release>>
+  readonly all: () => ReadonlyArray<Release>
+  readonly locals: () => Promise<ReadonlyArray<LocalSource>>
+  readonly close: () => Promise<void>
+}
+
+/** Between two looks when nothing changed, milliseconds. */
+const lookMs = 5_000
+/** Actions of one release in one look; more wait for the next. */
+const actionsMax = 32
+const restMsMin = 2_000
+const restMsMax = 600_000
+/** Releases looked at in one look. */
+const concernedMax = 64
+const knownMax = 256
+
+export const makeEngine = (parts: EngineParts): Engine => {
+  const { channels, slots, wishes, notice, tick } = parts
+  const known = new Map<string, Known>()
+  const seen = new Map<string, number>()
+  let beside: { readonly release: string; readonly what: string; readonly abort: AbortController; done: number; of: number } | undefined
+  let watching: { readonly release: string; readonly abort: AbortController } | undefined
+  let looking: Promise<void> | undefined
+  let lookAgain = false
+  let closed = false
+  let restarting = false
+
+  const knownOf = (release: Pick<Release, "id">): Known => {
+    const found = known.get(release.id)
+    if (found !== undefined) return found
+    const [oldest] = known.keys()
+    if (known.size >= knownMax && oldest !== undefined) known.delete(oldest)
+    const made: Known = { index: undefined, payload: undefined, report: undefined, rehearsal: undefined, health: undefined, fault: undefined, stop: false, failures: 0, restsUntil: 0, says: "", waits: undefined }
+    known.set(release.id, made)
+    return made
+  }
+
+  const record = (node: MeshNode, events: ReadonlyArray<Wanted>): Promise<void> => events.length === 0 ? Promise.resolve() : Effect.runPromise(node.dispatch.record(events)).then(() => undefined)
+
+  const all = (): ReadonlyArray<Release> => channels.releases()
+
+  const concerned = async (node: MeshNode): Promise<ReadonlyArray<Release>> => {
+    const wanted = new Map<string, Release>()
+    const components = await slots.all()
+    for (const { slots: place } of components) {
+      for (const slot of await place.list()) {
+        if (slot.release === undefined || (slot.state !== "trial" && slot.state !== "current" && slot.state !== "failed")) continue
+        const release = all().find(({ id }) => id === slot.release) ?? parts.releases.get(slot.release)
+        if (release !== undefined) wanted.set(release.id, release)
+      }
+    }
+    const { asked } = wishes.get()
+    const here = new Map<string, string>()
+    for (const { key, slots: place } of components) here.set(key, (await place.current()).version)
+    const bad = badReleases(node, node.vault.deviceId)
+    const newest = new Map<string, Release>()
+    for (const release of all()) {
+      const { custom } = release
+      const key = componentKey(custom)
+      if (release.id === asked?.release) wanted.set(release.id, release)
+      // Something that is not here comes only when a person asks for it.
+      const version = key === "kos" ? parts.version : here.get(key)
+      if (version === undefined || version === "0.0.0-none" || bad.has(release.id) || compareVersions(custom.version, version) <= 0 || (custom.platform !== "any" && custom.platform !== platformHere)) continue
+      const best = newest.get(key)
+      if (best === undefined || compareVersions(custom.version, best.custom.version) > 0) newest.set(key, release)
+    }
+    for (const release of newest.values()) wanted.set(release.id, release)
+    // What was begun and is not the newest any more is brought to its end.
+    for (const release of all()) if (beside?.release === release.id) wanted.set(release.id, release)
+    return [...wanted.values()].slice(0, concernedMax)
+  }
+
+  const facts = async (node: MeshNode, release: Release): Promise<Facts> => gatherFacts({ ...parts, node, known: knownOf(release), seen, settings: settingsOf() }, release)
+
+  const settingsOf = (): Runtime["settings"] => {
+    const runtime = parts.standard()
+    if (runtime === undefined) throw new Error("no mesh is open")
+    return runtime.settings
+  }
+
+  const look = async (): Promise<void> => {
+    const runtime = parts.standard()
+    if (runtime === undefined || runtime.switching() || closed || restarting) return
+    const node = runtime.node()
+    if (node.members.standing(node.vault.deviceId) !== "member") return
+    const releases = await concerned(node)
+    await leaveOvertaken(node, releases)
+    await parts.releases.retain(new Set(releases.map(({ id }) => id)))
+    for (const release of releases) await driveOne(node, release)
+  }
+
+  /** What lies ready and is not the newest any more, nor asked for, makes room. */
+  const leaveOvertaken = async (node: MeshNode, releases: ReadonlyArray<Release>): Promise<void> => {
+    for (const { slots: place } of await slots.all()) {
+      for (const slot of await place.list()) {
+        if (slot.state !== "staged" || slot.release === undefined || beside?.release === slot.release || releases.some(({ id }) => id === slot.release)) continue
+        const release = all().find(({ id }) => id === slot.release) ?? parts.releases.get(slot.release)
+        if (release !== undefined) await record(node, [sayStep(release, "stopped", "another release took its place", { generation: slot.generation })])
+        await place.drop(slot.generation)
+      }
+    }
+  }
+
+  const driveOne = async (node: MeshNode, release: Release): Promise<void> => {
+    const mine = knownOf(release)
+    for (let round = 0; round < actionsMax && !closed && !restarting; round += 1) {
+      if (beside?.release === release.id) {
+        if (!mine.stop) return
+        // R5.2: a person can stop it at any step.
+        beside.abort.abort()
+        return
+      }
+      if (tick() < mine.restsUntil && !mine.stop) return
+      const present = await facts(node, release)
+      const step = next(release, present.way)
+      mine.waits = step
+      if (step._tag !== "Do") {
+        mine.says = step.why
+        if (step._tag === "Done" || step.for === "release" || step.for === "person" || step.for === "roll-out") await offer(node, release, present)
+        return
+      }
+      const { action } = step
+      if (action.do === "fetch" || action.do === "stage" || action.do === "rehearse") {
+        if (beside !== undefined) {
+          mine.says = `waits until ${beside.what} of another release is done`
+          return
+        }
+        runBeside(node, release, action, present)
+        return
+      }
+      try {
+        await act(node, release, action, present.component)
+        mine.failures = 0
+      } catch (cause) {
+        failed(release, cause)
+        return
+      }
+    }
+    lookAgain = true
+  }
+
+  /** Agents and people hear of it once it was judged, and again when the verdict changed. */
+  const offer = async (node: MeshNode, release: Release, { way, trust }: Facts): Promise<void> => {
+    if (!way.verified || !way.offered || way.slot?.state === "current") return
+    const verdict = !way.judgement.fits ? "unfit" : trust === "fresh" ? "compatible" : "stale"
+    const last = node.tables.updates.offers(release.id).find(({ log }) => node.members.deviceOf(log) === node.vault.deviceId)?.body
+    const risks = risksOf(release, await planFacts({ ...parts, node, known: knownOf(release), seen, settings: settingsOf() }, release, [], []))
+    await record(node, decideOffer(last, release, verdict, risks, way.judgement.reasons.join(" ")))
+  }
+
+  const failed = (release: Release, cause: unknown): void => {
+    const mine = knownOf(release)
+    const text = cause instanceof Error ? cause.message : String(cause)
+    mine.failures += 1
+    mine.restsUntil = tick() + Math.min(restMsMax, restMsMin * 2 ** Math.min(12, mine.failures - 1))
+    mine.says = text
+    if (cause instanceof PayloadError && (cause.reason === "malformed" || cause.reason === "unsafe-archive" || cause.reason === "wrong-payload")) {
+      mine.fault = text
+      mine.restsUntil = 0
+    }
+    notice("warn", `${release.custom.name} ${release.custom.version}: ${text}`)
+  }
+
+  const act = async (node: MeshNode, release: Release, action: WayAction, component: Component): Promise<void> => {
+    const mine = knownOf(release)
+    const place = component.slots
+    switch (action.do) {
+      case "say": {
+        await record(node, [sayStep(release, action.step, action.detail, {
+          ...(action.generation === undefined ? {} : { generation: action.generation }), ...(action.differences === undefined ? {} : { differences: action.differences })
+        })])
+        if (action.step === "failed") mine.fault = undefined
+        if (action.step === "stopped" || action.step === "rolled-back" || action.step === "committed") mine.stop = false
+        if (action.step === "rolled-back" || action.step === "failed" || action.step === "stopped" || action.step === "committed") await ended(release, component)
+        return
+      }
+      case "verify": {
+        await indexOf(release)
+        return
+      }
+      case "ask-turn": return record(node, decideAskTurn(turnsOf(node), node.vault.deviceId, release))
+      case "give-back-turn": return record(node, decideGiveBackTurn(turnsOf(node), node.vault.deviceId, release))
+      case "activate": return place.activate(action.generation, { tries: action.tries, deadlineMs: trialDeadlineMs(release.custom) })
+      case "restart": return restart(component, release)
+      case "good": {
+        await place.good(action.generation)
+        return
+      }
+      case "rollback": {
+        await place.rollback(action.to, action.why)
+        stopWatching(release.id)
+        return restart(component, release)
+      }
+      case "settle": return place.settle(action.generation)
+      case "drop": return place.drop(action.generation)
+      default: throw new Error(`${action.do} is not done here`)
+    }
+  }
+
+  const restart = async (component: Component, release: Release): Promise<void> => {
+    if (component.key === "kos") {
+      restarting = true
+      notice("info", `kOS starts again for ${release.custom.name} ${release.custom.version}`)
+      parts.again()
+      return
+    }
+    await component.begin()
+  }
+
+  const stopWatching = (release: string): void => {
+    if (watching?.release !== release) return
+    watching.abort.abort()
+    watching = undefined
+  }
+
+  const ended = async (release: Release, component: Component): Promise<void> => {
+    stopWatching(release.id)
+    const mine = knownOf(release)
+    mine.payload = undefined
+    mine.rehearsal = undefined
+    mine.health = undefined
+    await rm(workOf(release), { recursive: true, force: true })
+    // R6.5: good ones are kept to go back to, as many as the setting says; what failed or was left is not.
+    const keep = settingsOf().get().values.get("update.keep")?.value
+    const list = await component.slots.list()
+    const good = list.filter(({ state, generation }) => state === "good" && generation !== 0)
+    for (const slot of good.slice(0, Math.max(0, good.length - (typeof keep === "number" ? keep : 2)))) await component.slots.drop(slot.generation)
+    for (const slot of list) if (slot.state === "failed" && slot.release !== release.id) await component.slots.drop(slot.generation)
+  }
+
+  const workOf = ({ id }: Pick<Release, "id">): string => `${parts.directory}/work/${id}`
+
+  const indexOf = async (release: Release): Promise<PayloadIndex> => {
+    const mine = knownOf(release)
+    if (mine.index !== undefined) return mine.index
+    const decoded = decodeIndex(await channels.index(release))
+    if (Result.isFailure(decoded)) {
+      mine.fault = decoded.failure.message
+      throw decoded.failure
+    }
+    const { payload } = decoded.success
+    // R3.1: what is signed twice must be the same.
+    if (payload.sha256 !== release.custom.payload.sha256 || payload.length !== release.custom.payload.length || payload.form !== release.custom.payload.form) {
+      mine.fault = "its index and its own words name different payloads"
+      throw new Error(mine.fault)
+    }
+    mine.index = decoded.success
+    return decoded.success
+  }
+
+  /** Trees and images on this device that may have chunks of others. */
+  const locals = async (): Promise<ReadonlyArray<LocalSource>> => {
+    const found: Array<LocalSource> = []
+    for (const { key, slots: place } of await slots.all()) {
+      for (const slot of await place.list()) {
+        const release = slot.release === undefined ? undefined : all().find(({ id }) => id === slot.release) ?? parts.releases.get(slot.release)
+        if (slot.path === "" || (slot.generation === 0 && key !== "kos")) continue
+        if (slot.generation === 0) continue
+        const index = release === undefined ? undefined : await indexOf(release).catch(() => undefined)
+        const form = release?.custom.payload.form ?? "tree"
+        found.push({ form, path: form === "file" ? `${slot.path}/image` : slot.path, ...(index === undefined ? {} : { index }) })
+      }
+    }
+    return found.reverse()
+  }
+
+  const runBeside = (node: MeshNode, release: Release, action: WayAction & { readonly do: "fetch" | "stage" | "rehearse" }, { component }: Facts): void => {
+    const abort = new AbortController()
+    const mine = knownOf(release)
+    const run = { release: release.id, what: action.do === "fetch" ? "fetching" : action.do === "stage" ? "unpacking" : "rehearsing", abort, done: 0, of: Math.max(1, release.custom.payload.length) }
+    beside = run
+    const work = async (): Promise<void> => {
+      if (action.do === "fetch") {
+        const index = await indexOf(release)
+        await mkdir(workOf(release), { recursive: true, mode: 0o700 })
+        const { path, report } = await assemble({
+          index, work: workOf(release), local: await locals(), packs: parts.transfer, signal: abort.signal,
+          onProgress: (report) => {
+            run.done = report.kept + report.local + report.patched + report.packs
+            mine.report = report
+          }
+        })
+        mine.report = report
+        mine.payload = path
+        for (const { ref } of index.packs) if (await parts.transfer.file(ref.sha256) !== undefined) await parts.transfer.seed(ref)
+      } else if (action.do === "stage") {
+        const path = mine.payload
+        if (path === undefined) throw new Error("its payload is gone")
+        await parts.releases.keep(release)
+        const { name, version, payload } = release.custom
+        await component.slots.stage({
+          name, version, release: release.id,
+          write: async (directory) => {
+            if (payload.form === "tree") await extractArchive(path, directory, abort.signal)
+            else await copyFile(path, `${directory}/image`)
+          }
+        })
+        await rm(workOf(release), { recursive: true, force: true })
+        mine.payload = undefined
+      } else {
+        const slot = slotOf(await component.slots.list(), release.id)
+        if (slot === undefined || slot.generation !== action.generation) throw new Error("its slot is gone")
+        mine.rehearsal = { generation: slot.generation, report: await parts.rehearse(node, slot, release, abort.signal) }
+      }
+      mine.failures = 0
+    }
+    void work().catch((cause: unknown) => {
+      if (!abort.signal.aborted) failed(release, cause)
+    }).finally(() => {
+      beside = undefined
+      wake()
+    })
+  }
+
+  /** A trial that runs here is watched until there is a verdict. */
+  const watchTrials = async (node: MeshNode): Promise<void> => {
+    if (watching !== undefined) return
+    for (const component of await slots.all()) {
+      const trial = (await component.slots.list()).find(({ state }) => state === "trial")
+      if (trial?.release === undefined || component.running() !== trial.generation) continue
+      const release = all().find(({ id }) => id === trial.release) ?? parts.releases.get(trial.release)
+      if (release === undefined) continue
+      const mine = knownOf(release)
+      if (mine.health?.generation === trial.generation && mine.health.verdict !== undefined) continue
+      const abort = new AbortController()
+      watching = { release: release.id, abort }
+      const health: NonNullable<Known["health"]> = { generation: trial.generation, verdict: undefined }
+      mine.health = health
+      void parts.watch(node, trial, release, abort.signal).then((verdict) => {
+        health.verdict = verdict
+      }).catch((cause: unknown) => {
+        if (!abort.signal.aborted) notice("warn", `the health of ${release.custom.name} ${release.custom.version} could not be watched: ${String(cause)}`)
+      }).finally(() => {
+        if (watching?.release === release.id) watching = undefined
+        wake()
+      })
+      return
+    }
+  }
+
+  const turn = async (): Promise<void> => {
+    do {
+      lookAgain = false
+      const runtime = parts.standard()
+      try {
+        if (runtime !== undefined && !runtime.switching() && !closed && !restarting) {
+          await watchTrials(runtime.node())
+          await look()
+        }
+      } catch (cause) {
+        // The mesh may have been closed in the middle of it; the next look is at the one in its place.
+        if (!closed) notice("warn", `updates could not be looked at: ${cause instanceof Error ? cause.message : String(cause)}`)
+        return
+      }
+    } while (lookAgain && !closed && !restarting)
+  }
+
+  const wake = (): void => {
+    if (closed) return
+    if (looking !== undefined) {
+      lookAgain = true
+      return
+    }
+    looking = turn().finally(() => { looking = undefined })
+  }
+  const timer = setInterval(wake, lookMs)
+  timer.unref()
+
+  return {
+    wake, known: knownOf, facts, index: indexOf, concerned, all, locals,
+    idle: async () => { while (looking !== undefined) await looking },
+    underway: () => beside === undefined ? undefined : { release: beside.release, what: beside.what, done: beside.done, of: beside.of },
+    close: async () => {
+      closed = true
+      clearInterval(timer)
+      beside?.abort.abort()
+      watching?.abort.abort()
+      await looking?.catch(() => undefined)
+    }
+  }
+}
+
+const platformHere = `${process.platform}-${process.arch}`
+
+export const stepsHere = (node: MeshNode, release: string) => stepsOf(node, node.vault.deviceId, release)

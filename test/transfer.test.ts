@@ -1,0 +1,238 @@
+/** Packs that are fetched and served by real processes, joined over loopback and streams in memory. */
+import { fork } from "node:child_process"
+import { once } from "node:events"
+import { existsSync, readdirSync, readFileSync, readlinkSync, truncateSync, openSync, writeSync, closeSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { setTimeout as delay } from "node:timers/promises"
+import t from "tap"
+import { deviceA, deviceB, holds, joined, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, until, whole } from "./transfer-lab.ts"
+
+t.test("a pack travels over a socket that is handed over, and over a stream that is joined", async (t) => {
+  const pack = await packOf(t, 9 * mebibyte + 12_345)
+  const [a, b, c] = [sideOf(t, "a"), sideOf(t, "b"), sideOf(t, "c")]
+  await holds(a, pack)
+  t.equal((await a.status()).pid, undefined, "who merely holds a pack runs no process")
+  neighbours(b, deviceB, [[a, deviceA]], "lan")
+  let bytes = 0
+  const file = await b.ensure(pack.ref, whole(pack), { ...soon(), onBytes: (more) => { bytes += more } })
+  t.equal(sha256Of(file), pack.ref.sha256)
+  t.equal(bytes, pack.ref.length)
+  t.equal(await b.file(pack.ref.sha256), file)
+  await b.seed(pack.ref)
+  neighbours(c, "cc".repeat(32), [[b, deviceB]], "mesh")
+  t.equal(sha256Of(await c.ensure(pack.ref, whole(pack), soon())), pack.ref.sha256, "what was fetched is served")
+  const seeds = (await b.status()).seeds
+  t.match(seeds, [{ pack: pack.ref.sha256, held: pack.ref.length, seeding: true }])
+  t.ok((seeds[0]?.uploaded ?? 0) >= pack.ref.length)
+})
+
+t.test("only the pieces of the ranges are fetched, several fetches go side by side, and who holds a part serves it", async (t) => {
+  const pack = await packOf(t, 8 * mebibyte, 2)
+  const [a, b, c] = [sideOf(t, "a"), sideOf(t, "b"), sideOf(t, "c", { patience: { stallMsMax: 1_500 } })]
+  await holds(a, pack)
+  neighbours(b, deviceB, [[a, deviceA]])
+  const files = await Promise.all([
+    b.ensure(pack.ref, [{ offset: 5, length: 10 }], soon()),
+    b.ensure(pack.ref, [{ offset: mebibyte * 2 - 1, length: 2 }, { offset: 0, length: 1 }], soon()),
+    b.ensure(pack.ref, [{ offset: 7 * mebibyte, length: mebibyte }], soon())
+  ])
+  const held = readFileSync(files[0] ?? "")
+  for (const index of [0, 1, 2, 7]) t.ok(held.subarray(index * mebibyte, (index + 1) * mebibyte).equals(pack.bytes.subarray(index * mebibyte, (index + 1) * mebibyte)), `piece ${index}`)
+  t.ok(held.subarray(4 * mebibyte, 5 * mebibyte).every((byte) => byte === 0), "what nobody wanted was not fetched")
+  t.equal(await b.file(pack.ref.sha256), undefined, "a part is no file")
+  await b.seed(pack.ref)
+  t.match((await b.status()).seeds, [{ held: 4 * mebibyte, seeding: true }])
+  neighbours(c, "cc".repeat(32), [[b, deviceB]])
+  await c.ensure(pack.ref, [{ offset: mebibyte, length: 100 }], soon())
+  await t.rejects(c.ensure(pack.ref, [{ offset: 4 * mebibyte, length: 100 }], soon()), { message: /nobody gave the rest/ }, "what the neighbour lacks does not come, and the fetch says so")
+  await t.rejects(c.ensure(pack.ref, [{ offset: 8 * mebibyte, length: 1 }], soon()), { message: /not within the pack/ })
+})
+
+t.test("a fetch is stopped by its caller, and a pack is removed", async (t) => {
+  const pack = await packOf(t, 2 * mebibyte, 3)
+  const side = sideOf(t, "a")
+  const stopping = new AbortController()
+  const wanted = new Promise<void>((resolve) => { side.onWanted(() => resolve()) })
+  const fetching = side.ensure(pack.ref, whole(pack), { signal: stopping.signal })
+  await wanted
+  t.ok(side.serves(pack.hash), "others may ask for what is being fetched")
+  stopping.abort(new Error("enough"))
+  await t.rejects(fetching, { message: "enough" })
+  t.notOk(side.serves(pack.hash))
+  await holds(side, pack)
+  t.ok(side.serves(pack.hash))
+  await side.remove(pack.ref.sha256)
+  t.notOk(side.serves(pack.hash))
+  t.same(readdirSync(side.directory), [], "nothing of it is left")
+})
+
+t.test("a pack from a stick is checked before it counts", async (t) => {
+  const pack = await packOf(t, mebibyte + 7, 4)
+  const side = sideOf(t, "a")
+  const bad = join(t.testdirName, "bad")
+  const bytes = Buffer.from(pack.bytes)
+  bytes[1_000] = (bytes[1_000] ?? 0) ^ 1
+  writeFileSync(bad, bytes)
+  await t.rejects(side.take(pack.ref, bad), { message: /is not the pack/ })
+  writeFileSync(bad, Buffer.concat([pack.bytes, Buffer.from("x")]))
+  await t.rejects(side.take(pack.ref, bad), { message: /has 1048584 bytes/ })
+  t.same(readdirSync(side.directory), [])
+  await side.take(pack.ref, pack.path)
+  t.equal(sha256Of((await side.file(pack.ref.sha256)) ?? ""), pack.ref.sha256)
+})
+
+t.test("the process is killed at any moment and the fetch goes on with what is whole", async (t) => {
+  const pack = await packOf(t, 16 * mebibyte, 5)
+  // So slow that each kill hits a fetch that is under way.
+  const [a, b] = [sideOf(t, "a"), sideOf(t, "b", { limits: { uploadMax: 0, downloadMax: 6 * mebibyte } })]
+  await holds(a, pack)
+  neighbours(b, deviceB, [[a, deviceA]], "lan")
+  let bytes = 0
+  let kills = 0
+  const fetching = b.ensure(pack.ref, whole(pack), { ...soon(30_000), onBytes: (more) => { bytes += more } })
+  for (const after of [2, 6, 9]) {
+    await until(`${after} pieces`, () => bytes >= after * mebibyte)
+    const { pid } = await b.status()
+    if (pid === undefined) continue
+    process.kill(pid, "SIGKILL")
+    kills += 1
+    await until("another process", async () => {
+      const now = (await b.status()).pid
+      return now !== undefined && now !== pid
+    })
+    if (after === 9) b.setLimits({ uploadMax: 0, downloadMax: 0 })
+  }
+  t.equal(sha256Of(await fetching), pack.ref.sha256)
+  t.equal(kills, 3)
+  t.ok(bytes <= pack.ref.length, "a piece that is whole is not fetched twice")
+  t.ok(b.notices.some((text) => text.includes("SIGKILL")))
+})
+
+t.test("limits are kept, change while it runs, and -1 stops everything", async (t) => {
+  const pack = await packOf(t, 8 * mebibyte, 6)
+  const [a, b] = [sideOf(t, "a", { limits: { uploadMax: 2 * mebibyte, downloadMax: 0 } }), sideOf(t, "b")]
+  await holds(a, pack)
+  neighbours(b, deviceB, [[a, deviceA]])
+  let bytes = 0
+  const fetching = b.ensure(pack.ref, whole(pack), { ...soon(30_000), onBytes: (more) => { bytes += more } })
+  await until("a piece", () => bytes > 0)
+  const [from, before] = [performance.now(), bytes]
+  await until("two more pieces", () => bytes >= before + 2 * mebibyte)
+  const rate = (bytes - before) / ((performance.now() - from) / 1_000)
+  t.ok(rate < 4 * mebibyte, `${Math.round(rate / 1_000)} kB/s with 2 MiB/s allowed`)
+  b.setLimits({ uploadMax: -1, downloadMax: -1 })
+  await until("no wire", async () => (await b.status()).seeds.every((seed) => seed.wires === 0))
+  const stopped = bytes
+  await delay(600)
+  t.ok(bytes - stopped <= mebibyte, "nothing comes")
+  a.setLimits({ uploadMax: 0, downloadMax: 0 })
+  b.setLimits({ uploadMax: 0, downloadMax: 0 })
+  t.equal(sha256Of(await fetching), pack.ref.sha256, "and goes on when it may")
+  const c = sideOf(t, "c", { patience: { stallMsMax: 1_000 } })
+  a.setLimits({ uploadMax: -1, downloadMax: 0 })
+  neighbours(c, "cc".repeat(32), [[a, deviceA]])
+  await t.rejects(c.ensure(pack.ref, [{ offset: 0, length: 1 }], soon()), { message: /nobody gave/ }, "who may not upload serves nothing")
+})
+
+/** Inodes of sockets that listen for TCP or are bound for UDP, of this process. */
+const listening = (pid: number): ReadonlyArray<string> => {
+  const inodes = new Set<string>()
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]
+      if (inode !== undefined) inodes.add(inode)
+    } catch {
+      // It was closed meanwhile.
+    }
+  }
+  return ["tcp", "tcp6", "udp", "udp6"].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, "utf8").split("\n").slice(1)
+    .map((line) => line.trim().split(/\s+/)).filter((cells) => inodes.has(cells[9] ?? "") && (table.startsWith("udp") || cells[3] === "0A")).map((cells) => `${table} ${cells[1]}`))
+}
+
+t.test("nothing listens on the network, the socket is shut to others, and nothing is left behind", async (t) => {
+  const pack = await packOf(t, mebibyte, 7)
+  const [a, b] = [sideOf(t, "a"), sideOf(t, "b", { idleMs: 300 })]
+  await holds(a, pack)
+  neighbours(b, deviceB, [[a, deviceA]], "lan")
+  await b.ensure(pack.ref, whole(pack), soon())
+  await b.seed(pack.ref)
+  const { pid } = await a.status()
+  t.same(listening(pid ?? 0), [])
+  const run = join(a.directory, "..", "run")
+  t.equal(readdirSync(run).length, 1)
+  await a.close()
+  t.same(readdirSync(run), [])
+  t.notOk(existsSync(`/proc/${pid}`))
+  await until("the process of the other side, which nobody needs, to end", async () => (await b.status()).pid === undefined)
+  t.match((await b.status()).seeds, [{ held: mebibyte, seeding: true }])
+  t.ok(b.serves(pack.hash), "and it serves at the next wire")
+})
+
+t.test("the process ends when its parent is gone", async (t) => {
+  const script = join(t.testdir(), "parent.ts")
+  const source = JSON.stringify(join(import.meta.dirname, "../src/updates/transfer/transfer.ts"))
+  const tracker = `{ host: "127.0.0.1", port: 0 }`
+  writeFileSync(script, `import { openTransfer } from ${source}
+const side = openTransfer({ directory: ${JSON.stringify(t.testdirName)}, run: ${JSON.stringify(t.testdirName)}, now: () => performance.now(), notice: () => {}, tracker: ${tracker} })
+await side.tracker()
+process.send?.((await side.status()).pid)
+`)
+  const parent = fork(script, { stdio: "ignore", execArgv: [], env: {} })
+  const [pid] = (await once(parent, "message")) as [number]
+  t.ok(existsSync(`/proc/${pid}`))
+  parent.kill("SIGKILL")
+  await until("the end", () => !existsSync(`/proc/${pid}`))
+})
+
+t.test("a process that dies at once is left alone after some tries, and the fetch says why", async (t) => {
+  const pack = await packOf(t, mebibyte, 8)
+  const entry = join(t.testdirName, "broken.ts")
+  writeFileSync(entry, `process.on("message", () => { throw new Error("broken on purpose") })\n`)
+  let time = 0
+  const side = sideOf(t, "a", { entry, now: () => time })
+  const fetching = side.ensure(pack.ref, whole(pack), soon(40_000))
+  fetching.catch(() => {})
+  // Its clock stands still, so that all tries fall into the same two minutes; the pauses between them are real.
+  await t.rejects(fetching, { message: /ended 5 times within 2 minutes.*broken on purpose/ })
+  await t.rejects(side.ensure(pack.ref, whole(pack), soon()), { message: /it is tried again in 300 s/ })
+  time = 300_001
+  t.equal(side.notices.length, 5)
+})
+
+t.test("what the disk damaged is not served, and is fetched again", async (t) => {
+  const pack = await packOf(t, 4 * mebibyte, 9)
+  const [a, b] = [sideOf(t, "a"), sideOf(t, "b")]
+  await holds(a, pack)
+  await holds(b, pack)
+  const file = join(b.directory, pack.ref.sha256)
+  const rot = (path: string, at: number) => {
+    const fd = openSync(path, "r+")
+    writeSync(fd, Buffer.from("rot"), 0, 3, at)
+    closeSync(fd)
+  }
+  rot(file, 2 * mebibyte + 17)
+  neighbours(b, deviceB, [[a, deviceA]])
+  // The assembler finds a chunk that is not as signed.
+  b.bad(pack.ref, { offset: 2 * mebibyte, length: 100 })
+  t.equal(await b.ensure(pack.ref, [{ offset: 2 * mebibyte, length: 100 }], soon()), file)
+  await until("the file to be mended", () => sha256Of(file) === pack.ref.sha256)
+  t.same(b.bans, [], "nobody is banned for it")
+  // The server finds it by itself, when it reads the piece for the first time.
+  await b.close()
+  const c = sideOf(t, "c", { patience: { stallMsMax: 1_500 } })
+  const again = sideOf(t, "b")
+  rot(file, mebibyte + 5)
+  await again.seed(pack.ref)
+  neighbours(c, "cc".repeat(32), [[again, deviceB]])
+  await t.rejects(c.ensure(pack.ref, whole(pack), soon()), { message: /nobody gave/ })
+  t.same(c.bans, [], "a damaged disk sends nothing bad")
+  t.ok(again.notices.some((text) => text.includes("piece 1 is damaged on this disk")), again.notices.join(" "))
+  t.equal(await again.file(pack.ref.sha256), undefined)
+  truncateSync(file, mebibyte / 2)
+  await again.close()
+  const third = sideOf(t, "b")
+  await third.seed(pack.ref)
+  t.match((await third.status()).seeds, [{ held: 0 }], "of a file that was cut nothing is held")
+  await joined(pack.hash, [third, deviceB], [a, deviceA], "mesh")
+  t.equal(sha256Of(await third.ensure(pack.ref, whole(pack), soon())), pack.ref.sha256)
+})
