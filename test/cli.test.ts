@@ -307,7 +307,7 @@ t.test("what needs no daemon is done here", async (t) => {
   t.match(ran, { code: 0, out: /^attic is a node now\.\n[^]*Next: kos daemon run\n$/ })
   t.match(await kos(["doctor"], { local: { doctor: () => Promise.resolve({ healthy: true, daemon: false, findings: [{ about: "disk", level: "good", detail: "enough" }] }) } }), { code: 0, out: /no daemon runs/ })
   const runs = { name: "attic", device: key("a"), home: "/h", socket: "/s", pid: 1, created: true, next: "kos status" }
-  t.match(await kos(["daemon", "run", "--json"], { local: { daemonRun: (_, { announce }) => announce(runs) } }), { code: 0, out: `${JSON.stringify(runs)}\n` })
+  t.match(await kos(["daemon", "run", "--json"], { local: { daemonRun: (_, { announce }) => announce(runs).then(() => 0) } }), { code: 0, out: `${JSON.stringify(runs)}\n` })
   t.match(await kos(["dht", "run", "--port", "0"], { local: { dhtRun: () => Promise.reject(new Refusal({ kind: "degraded", detail: "no port" })) } }), { code: 10 })
 })
 

@@ -125,6 +125,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Arguments of Node itself. */
   readonly node?: ReadonlyArray<string>
+  /** By `bin/kos-launch`, as `npm start` does: then the node can switch versions. */
+  readonly launched?: boolean
   readonly args?: ReadonlyArray<string>
 }
 
@@ -158,10 +160,10 @@ export class TestNode {
 
   /** Resolves when the daemon is ready. Another mode or environment may be given for this run. */
   async start(more: DaemonOptions = {}): Promise<this> {
-    const { name, isolated = false, env = {}, node = [], args = [] } = { ...this.#options, ...more }
+    const { name, isolated = false, env = {}, node = [], args = [], launched = false } = { ...this.#options, ...more }
     const child = spawn("env", [
-      ...withoutHooks, process.execPath, ...node, main, "--home", this.home, "--json", "daemon", "run", "--lan-only", ...(name === undefined ? [] : ["--name", name]), ...args
-    ], { cwd: "/", env: plainEnv({ ...(isolated ? { KOS_NETWORK_MODE: "isolated" } : {}), ...env }), stdio: ["ignore", "pipe", "pipe"] })
+      ...withoutHooks, ...(launched ? [join(root, "bin/kos-launch")] : [process.execPath, ...node, main]), "--home", this.home, "--json", "daemon", "run", "--lan-only", ...(name === undefined ? [] : ["--name", name]), ...args
+    ], { cwd: "/", env: plainEnv({ ...(launched ? { PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"] ?? ""}` } : {}), ...(isolated ? { KOS_NETWORK_MODE: "isolated" } : {}), ...env }), stdio: ["ignore", "pipe", "pipe"] })
     this.#child = child
     let out = ""
     child.stderr?.on("data", (part: Buffer) => { this.#err += part.toString() })
@@ -319,8 +321,8 @@ export const joinMesh = async (host: TestNode, guest: TestNode, meshName = "hill
 }
 
 /** Waits until something holds; false when it never does within the patience. */
-export const eventually = async (holds: () => boolean | Promise<boolean>): Promise<boolean> => {
-  const end = performance.now() + patienceMs
+export const eventually = async (holds: () => boolean | Promise<boolean>, msMax = patienceMs): Promise<boolean> => {
+  const end = performance.now() + msMax
   while (!(await holds())) {
     if (performance.now() > end) return false
     await delay(50)

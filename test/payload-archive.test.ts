@@ -1,7 +1,6 @@
 /** The canonical archive: one tree, one archive, and nothing that an archive says gets out of its directory. */
 import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { execFileSync } from "node:child_process"
-import { createServer } from "node:net"
 import { join } from "node:path"
 import t from "tap"
 import { archiveEnd, blockBytes, encodeHeader, linkFault, padded, pathFault, type Entry } from "../src/updates/payload/archive-format.ts"
@@ -67,16 +66,15 @@ t.test("times, owners and other modes leave no trace", async (t) => {
 })
 
 t.test("a tree that an archive cannot carry is refused with the path in the reason", async (t) => {
-  const dir = t.testdir({ out: {}, absolute: {}, upLater: {}, socket: {} })
+  const dir = t.testdir({ out: {}, absolute: {}, upLater: {}, pipe: {} })
   symlinkSync("../../etc", join(dir, "out/l"))
   symlinkSync("/etc/passwd", join(dir, "absolute/l"))
   symlinkSync("a/../..", join(dir, "upLater/l"))
-  const server = createServer().listen(join(dir, "socket/l"))
-  await new Promise((resolve) => server.once("listening", resolve))
-  for (const name of ["out", "absolute", "upLater", "socket"]) {
-    await t.rejects(openArchive(join(dir, name), never), { reason: "unfit-source", detail: /"l"/ }, name)
+  execFileSync("mkfifo", [join(dir, "pipe/l")])
+  for (const name of ["out", "absolute", "upLater", "pipe"]) {
+    const cause: unknown = await openArchive(join(dir, name), never).then(() => undefined, (cause: unknown) => cause)
+    t.match(cause, { reason: "unfit-source", detail: /"l"/ }, name)
   }
-  server.close()
 })
 
 t.test("paths and targets that are refused, and their neighbours that are not", async (t) => {

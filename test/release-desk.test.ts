@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import t, { type Test } from "tap"
+import { openChannel } from "../src/updates/metadata/channel.ts"
 import { channelFiles } from "../src/updates/metadata/channel-block.ts"
 import { parseChannelCode } from "../src/updates/metadata/channel-code.ts"
 import { decodeIndex } from "../src/updates/payload/index-file.ts"
@@ -19,6 +20,12 @@ const tree = (t: Test, name: string, text: string): string => {
   writeFileSync(join(path, "bin/kos"), `#!/bin/sh\necho '{"version":"1.0.0","reads":["a.b/1"],"writes":["a.b/1"]}'\n`, { mode: 0o755 })
   writeFileSync(join(path, "text"), text)
   return path
+}
+
+const firstOf = <A>(all: ReadonlyArray<A>): A => {
+  const [first] = all
+  if (first === undefined) throw new Error("there is none")
+  return first
 }
 
 const packInput = (path: string, more: Partial<Parameters<Home["desk"]["pack"]>[0]> = {}): Parameters<Home["desk"]["pack"]>[0] => ({ path, release: "kos@1.0.0", kind: "bundle", platform: "any", security: false, full: false, ...more })
@@ -143,6 +150,15 @@ t.test("a later wish takes the place of an open one of the same node; others wit
   t.same((await done(cellar.desk.sign({}, call))).proposals.map(({ id }) => id), [second.proposals[0]?.id])
   await t.rejects(done(cellar.desk.sign({ proposal: first.proposals[0]?.id ?? "" }, call)), /is closed: withdrawn/)
   await t.rejects(done(cellar.desk.withdraw({ proposal: second.proposals[0]?.id ?? "" }, call)), /that node or an admin may withdraw it/)
+  // Who proposes the same bytes once more is no author who could take them back.
+  const [row] = cellar.tables.updates.proposal(second.proposals[0]?.id ?? "")
+  if (row === undefined) throw new Error("not heard")
+  cellar.say({ summary: "", events: [
+    { type: "release.proposed/1", subject: "release", body: { ...row.body, unsigned: row.unsigned } },
+    { type: "release.withdrawn/1", subject: "release", body: { channel: row.body.channel, proposal: row.proposal, reason: "mine" } }
+  ] })
+  attic.hear(cellar)
+  t.same((await done(attic.desk.list({}, call)))[0]?.waiting.map(({ id }) => id), [second.proposals[0]?.id])
   const foreign = await done(cellar.desk.pack(packInput(tree(t, "three", "c"), { release: "kos@2.0.0" }), call))
   t.same(foreign.proposals[0]?.changes.filter((line) => line.startsWith("+")).length, 1, "what another node wants is not taken over")
   attic.hear(cellar)
@@ -170,8 +186,13 @@ t.test("a delegated publisher packs and signs for itself; the channel's node pub
   await t.rejects(done(acme.desk.yank({ release: "kos@9.9.9", reason: "x" }, call)), /there is no release/)
   attic.hear(acme)
   await t.rejects(done(attic.desk.publish({ trustClock: false }, call)), /was packed on another node/)
+  // Acme's index is missing; what the channel itself has to say goes out all the same.
+  const urgent = await done(attic.desk.pack(packInput(tree(t, "one", "a")), call))
+  const without = await done(attic.desk.publish({ trustClock: false }, call))
+  t.same(without.channel.releases.map(({ id }) => id), [urgent.release])
+  t.match(without.notes[0], /Left for now: the index of agents\/acme\/watcher@1\.0\.0@any/)
   const { channel } = await done(attic.desk.publish({ trustClock: false, packed: join(acme.directory, "updates/made") }, call))
-  t.same(channel.releases.map(({ role, target }) => [role, target]), [["agents-acme", "agents/acme/watcher@1.0.0@any"]])
+  t.same(channel.releases.map(({ role, target }) => [role, target]), [["targets", "kos/kos@1.0.0@any"], ["agents-acme", "agents/acme/watcher@1.0.0@any"]])
   const { client } = await ownLog(attic)
   const reader = await client()
   t.teardown(reader.close)
@@ -216,6 +237,15 @@ t.test("signers change; the publishing node is lost and another takes over with 
   // Attic was not burnt after all: its log says where it goes on, and is signed no more.
   attic.hear(cellar)
   t.match((await done(attic.desk.publish({ trustClock: false }, call))).published, [/goes on in log/])
+  // Who follows the old code is led over by the signed root.
+  const follower = await openChannel({
+    name: "hill", code: old?.code ?? "", directory: join(t.testdirName, "trust"), now: () => homes.ms, builtMs: homes.ms - dayMs,
+    follow: async (key) => key === before.log.key ? before.log : key === after.log.key ? after.log : Promise.reject(new Error("another log"))
+  })
+  const state = await follower.refresh()
+  t.match([state.trust, state.logKey, state.releases.map(({ id }) => id)], ["fresh", after.log.key, [packed.release]])
+  t.equal(sha256(await follower.index(firstOf(state.releases))), packed.release)
+  await follower.close()
   homes.ms += 12 * dayMs
   await attic.publisher.look()
   await cellar.publisher.look()

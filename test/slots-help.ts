@@ -100,6 +100,12 @@ export class SlotsHome {
     return { child, err: () => err, ended }
   }
 
+  /** Ends a launcher as a crash does; its version sees that and ends. */
+  async end({ child, ended }: Started): Promise<void> {
+    child.kill("SIGKILL")
+    await ended
+  }
+
   /** What versions wrote down: `start GENERATION TRIAL ROLLED_BACK`, `runs GENERATION`, `conflict GENERATION`. */
   lines(): ReadonlyArray<string> {
     return existsSync(`${this.home}/starts`) ? readFileSync(`${this.home}/starts`, "utf8").split("\n").filter((line) => line !== "") : []

@@ -194,8 +194,7 @@ for (const shell of ["/bin/dash", "/bin/bash"]) {
         t.ok(await eventually(() => place.lines().includes("runs 0")))
         t.same(place.lines(), ["start 1 1 -", "start 1 1 -", "start 0 0 1", "runs 0"])
         t.match(await slots.failed(), { slot: { generation: 1, state: "failed" }, why })
-        run.child.kill("SIGTERM")
-        await run.ended
+        await place.end(run)
       }
     })
   })
@@ -209,8 +208,7 @@ t.test("one that is never good is ended when its time is over, also when it does
     const run = place.launch()
     t.ok(await eventually(() => place.lines().includes("runs 0")), behaviour)
     t.match(await slots.failed(), { why: "it was not good within 1 s, in try 1 of 1" })
-    run.child.kill("SIGTERM")
-    await run.ended
+    await place.end(run)
   }
 })
 
@@ -223,8 +221,7 @@ t.test("one whose bin/kos is missing or cannot be run has failed", async (t) => 
   const run = place.launch()
   t.ok(await eventually(() => place.lines().includes("runs 0")))
   t.match(await slots.failed(), { why: "its bin/kos is missing or cannot be run" })
-  run.child.kill("SIGTERM")
-  await run.ended
+  await place.end(run)
 })
 
 t.test("code 75 means: start again", async (t) => {
@@ -235,8 +232,7 @@ t.test("code 75 means: start again", async (t) => {
     const run = place.launch()
     t.ok(await eventually(() => place.lines().includes("runs 1")))
     t.same(place.lines(), ["start 1 1 -", "start 1 0 -", "runs 1"])
-    run.child.kill("SIGTERM")
-    await run.ended
+    await place.end(run)
   })
   t.test("after it gave itself up", async (t) => {
     place.forget()
@@ -245,8 +241,7 @@ t.test("code 75 means: start again", async (t) => {
     t.ok(await eventually(() => place.lines().includes("runs 1")))
     t.same(place.lines(), ["start 2 1 -", "start 1 0 2", "runs 1"])
     t.match(await slots.failed(), { slot: { generation: 2 }, why: "it says so itself" })
-    run.child.kill("SIGTERM")
-    await run.ended
+    await place.end(run)
   })
   t.test("but not for ever", async (t) => {
     place.forget()
@@ -277,8 +272,7 @@ t.test("a current one that is damaged gives way to the newest good one before it
   const run = place.launch()
   t.ok(await eventually(() => place.lines().includes("runs 2")))
   t.match(run.err(), /generation 3 is current and its bin\/kos is missing/)
-  run.child.kill("SIGTERM")
-  await run.ended
+  await place.end(run)
 })
 
 t.test("the home is found as the command line finds it, and other commands get the current version", async (t) => {
@@ -297,7 +291,22 @@ t.test("the home is found as the command line finds it, and other commands get t
   t.equal(await said(["--home", place.home, "status"]), `slot --home ${place.home} status`)
   t.equal(await said(["status", `--home=${place.home}`]), `slot status --home=${place.home}`)
   t.equal(await said(["status"], { KOS_HOME: place.home }), "slot status")
+  t.equal(await said(["daemon", "run", "--help", "--home", place.home]), `slot daemon run --help --home ${place.home}`, "who only asks starts no daemon")
   t.equal(await said(["status", "--home", "/nowhere"], { KOS_HOME: place.home }), "package status --home /nowhere", "the flag wins")
+})
+
+t.test("on a disk that takes nothing the current version runs, and nothing is tried", async (t) => {
+  const place = placeOf(t)
+  const slots = await place.open()
+  await slots.activate(await place.stage(slots, "bad", 1), trial)
+  rmSync(`${place.home}/run`, { recursive: true })
+  // A file in the place of the directory: also the one who may write everything cannot make it.
+  writeFileSync(`${place.home}/run`, "")
+  writeFileSync(`${place.pkg}/bin/kos`, "#!/bin/sh\necho \"package $* ${KOS_LAUNCHER:-alone}\" >&2\n")
+  const run = place.launch({ args: ["daemon", "--json", "run", "--home", place.home] })
+  t.equal(await run.ended, 0)
+  t.match(run.err(), /cannot be written; the current version runs without trials\npackage daemon --json run --home .* alone/)
+  t.match(readFileSync(`${place.root}/trial`, "utf8"), /^1 1 2 60 0$/m, "no try was counted")
 })
 
 t.test("what the launcher tells the daemon, and a launcher that is gone", async (t) => {

@@ -173,7 +173,7 @@ t.test("the process ends when its parent is gone", async (t) => {
   const source = JSON.stringify(join(import.meta.dirname, "../src/updates/transfer/transfer.ts"))
   const tracker = `{ host: "127.0.0.1", port: 0 }`
   writeFileSync(script, `import { openTransfer } from ${source}
-const side = openTransfer({ directory: ${JSON.stringify(t.testdirName)}, run: ${JSON.stringify(t.testdirName)}, now: () => performance.now(), notice: () => {}, tracker: ${tracker} })
+const side = openTransfer({ device: ${JSON.stringify(deviceA)}, directory: ${JSON.stringify(t.testdirName)}, run: ${JSON.stringify(t.testdirName)}, now: () => performance.now(), notice: () => {}, tracker: ${tracker} })
 await side.tracker()
 process.send?.((await side.status()).pid)
 `)

@@ -14,7 +14,7 @@ export interface UpdateDesk {
   readonly plan: (release: string) => Answer<"update.plan">
   readonly fetch: (release: string, call: Call) => Answer<"update.fetch">
   readonly try: (wish: { readonly what?: string; readonly show?: string; readonly promote?: string; readonly drop?: string }, call: Call) => Answer<"update.try">
-  readonly apply: (release: string | undefined, wish: { readonly overrideVeto: boolean; readonly despite: boolean }, call: Call) => Answer<"update.apply">
+  readonly apply: (release: string | undefined, wish: { readonly overrideVeto: boolean; readonly despite: boolean; readonly insist: boolean }, call: Call) => Answer<"update.apply">
   readonly boot: (generation: number | undefined, call: Call) => Answer<"update.boot">
   readonly rollback: (generation: number | undefined, call: Call) => Answer<"update.rollback">
   readonly history: (all: boolean, limit: number) => Answer<"update.history">

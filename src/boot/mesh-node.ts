@@ -19,6 +19,7 @@ import { HypercoreStore } from "../events/hypercore-store.ts"
 import { Journal } from "../events/journal.ts"
 import { Disk } from "../events/ports.ts"
 import { DocumentWorker } from "../projections/documents/pool.ts"
+import { noteLearned } from "../projections/learned.ts"
 import { Members } from "../projections/members.ts"
 import { Runner } from "../projections/runner.ts"
 import { TableError } from "../projections/tables/table-error.ts"
@@ -75,6 +76,8 @@ export const openMeshNode = (options: MeshNodeOptions): Effect.Effect<MeshNode, 
   )
   const tables = yield* Effect.acquireRelease(promise(() => openTables(directory, now, recovered)), (held) => Effect.sync(() => held.close()))
   tables.receipts.allDown(now())
+  const learned = noteLearned(tables)
+  if (learned.length > 0) notice("info", `this version reads what was kept unread: ${learned.join(", ")}`)
   const introduction = yield* promise(() => readIntroduction(directory))
   const members = new Members(mesh, tables)
   tables.transaction(() => {

@@ -31,7 +31,7 @@ import { decodeIndex } from "../updates/payload/index-file.ts"
 import type { MakePayload } from "../updates/payload/payload.ts"
 import type { ChannelLog, OwnChannelLog, PackRef } from "../updates/ports.ts"
 import { type ChannelBook, channelsIn, readChannel, type Said } from "../updates/publish/book.ts"
-import { logOf, onlineOf, signedMsOf } from "../updates/publish/build.ts"
+import { areaOfRole, logOf, onlineOf, signedMsOf } from "../updates/publish/build.ts"
 import { faultForClients } from "../updates/publish/check.ts"
 import { type ChannelFile, hasMoved, indexFile, planPublication, type Publication } from "../updates/publish/publication.ts"
 import { fileOf, type HeldChannel, publishedOf, readHeld } from "../updates/publish/published.ts"
@@ -44,8 +44,8 @@ import type { Level } from "./node-log.ts"
 export const clockAheadMsMax = 400 * 86_400_000
 /** How often dates are looked at, milliseconds. */
 export const lookEveryMs = 3_600_000
-/** Proposals of one reading, newest first by their authors' stamps. */
-export const proposalsMax = 4_096
+/** Channels of one mesh that are looked at; of each log the tables give the newest proposals (`updateRowsPerLogMax`). */
+export const channelsMax = 256
 
 export interface PublisherParts {
   /** The home's own directory. */
@@ -87,8 +87,8 @@ export interface PublishWish {
 export interface PublishDone {
   readonly channel: OpenChannel
   readonly says: ReadonlyArray<string>
-  /** Ids of releases whose indexes were appended. */
-  readonly indexes: ReadonlyArray<string>
+  /** What delegated publishers signed and what could not be taken, with the reason. */
+  readonly left: ReadonlyArray<string>
 }
 
 export interface Publisher {
@@ -120,9 +120,16 @@ export const makePublisher = (parts: PublisherParts): Publisher => {
     return files
   }
 
+  let read: { readonly revision: number; readonly view: unknown; readonly books: ReadonlyArray<ChannelBook> } | undefined
+  /** From events alone: that reads all proposals there ever were, so it is done once for what is known now. */
   const books = (): ReadonlyArray<ChannelBook> => {
-    const said = saidOf(node())
-    return channelsIn(said).flatMap((id) => readChannel(id, said) ?? [])
+    const { tables, members } = node()
+    const [revision, view] = [tables.updates.revision, members.view()]
+    if (read === undefined || read.revision !== revision || read.view !== view) {
+      const said = saidOf(node())
+      read = { revision, view, books: channelsIn(said).flatMap((id) => readChannel(id, said) ?? []) }
+    }
+    return read.books
   }
 
   /** Logs that the channel was or is published in, the newest first; the first proposal's when it has no complete root. */
@@ -185,7 +192,7 @@ export const makePublisher = (parts: PublisherParts): Publisher => {
   }
 
   const publishNow = async (id: string, wish: PublishWish): Promise<PublishDone> => {
-    const book = readChannel(id, saidOf(node()))
+    const book = books().find((one) => one.id === id)
     if (book === undefined) throw new Refusal({ kind: "not-found", detail: `no channel ${id.slice(0, 8)} is known here`, hint: "kos release list" })
     const channel = await open(book)
     if (channel?.own === undefined) throw elsewhere(book)
@@ -193,12 +200,14 @@ export const makePublisher = (parts: PublisherParts): Publisher => {
     if (hasMoved(channel.book, own.key)) return sayMoved(channel)
     const online = await onlineKeys(channel.book)
     checkClock(held, wish.trustClock)
-    const publication = planPublication({ book: wish.renewOnly === true ? withoutDue(channel.book, held) : channel.book, held, online, now: now() })
-    if (wish.renewOnly === true && publication.says.length === 0) return { channel, says: [], indexes: [] }
+    const left: Array<string> = []
+    const taken = wish.renewOnly === true ? withoutDue(channel.book, held) : await withoutFaulty(channel, wish, left)
+    const publication = planPublication({ book: taken, held, online, now: now() })
+    if (publication.says.length === 0 && (wish.renewOnly === true || left.length > 0)) return { channel, says: [], left }
     const indexes: Array<ChannelFile> = []
     for (const release of publication.indexes) {
       const bytes = await index(release, channel, wish.indexes)
-      if (bytes === undefined) throw new Refusal({ kind: "not-found", detail: `the index of release ${release.slice(0, 8)} is not here: ${targetText(publication, release)} was packed on another node`, hint: "kos release publish --packed DIR" })
+      if (bytes === undefined) throw new Refusal({ kind: "not-found", detail: `the index of ${targetText(publication, release)} is not here: it was packed on another node`, hint: "kos release publish --packed DIR" })
       indexes.push(indexFile(release, bytes))
     }
     // R1.2 to R1.5, as a client would.
@@ -216,7 +225,25 @@ export const makePublisher = (parts: PublisherParts): Publisher => {
     await takePacks(indexes, wish.indexes)
     // The log has them now.
     for (const release of publication.indexes) await rm(join(made, `${release}.index`), { force: true })
-    return { channel: { ...channel, held: publication.outcome, book: readChannel(id, saidOf(node()), publishedOf(publication.outcome)) ?? channel.book }, says: publication.says, indexes: publication.indexes }
+    return { channel: { ...channel, held: publication.outcome, book: readChannel(id, saidOf(node()), publishedOf(publication.outcome)) ?? channel.book }, says: publication.says, left }
+  }
+
+  /** One publisher's fault must not hold up the others: what it signed beside its path, or brought no index for, waits. */
+  const withoutFaulty = async (channel: OpenChannel, wish: PublishWish, left: Array<string>): Promise<ChannelBook> => {
+    const faulty = new Set<string>()
+    for (const { proposal, metadata } of channel.book.due.delegated) {
+      const area = areaOfRole(proposal.role)
+      for (const { path, hashes } of Object.values(metadata.signed.targets)) {
+        // R1.5, R1.7.
+        const why = area === undefined || !path.startsWith(`${area}/`) ? `${proposal.role} may not sign ${path}`
+          : await index(hashes["sha256"] ?? "", channel, wish.indexes) === undefined ? `the index of ${path} is not here: it was packed on another node` : undefined
+        if (why === undefined || faulty.has(proposal.role)) continue
+        faulty.add(proposal.role)
+        left.push(why)
+      }
+    }
+    const { due } = channel.book
+    return faulty.size === 0 ? channel.book : { ...channel.book, due: { ...due, delegated: due.delegated.filter(({ proposal }) => !faulty.has(proposal.role)) } }
   }
 
   /** Packs that were made elsewhere, or that could not be taken over when they were made. */
@@ -246,7 +273,7 @@ export const makePublisher = (parts: PublisherParts): Publisher => {
     const roots = channel.book.roots.map((metadata, at) => channel.held.roots[at] ?? fileOf(metadata)).map(({ metadata, bytes }) => ({ path: `${metadata.signed.version}.root.json`, bytes }))
     const lacks = await lacking(channel.files, roots)
     if (lacks.length > 0) await channel.own?.append(lacks.flatMap(({ path, bytes }) => encodeFile(path, bytes)))
-    return { channel, says: lacks.length === 0 ? [] : [`the channel goes on in log ${channel.book.log}; this one says so and ends`], indexes: [] }
+    return { channel, says: lacks.length === 0 ? [] : [`the channel goes on in log ${channel.book.log}; this one says so and ends`], left: [] }
   }
 
   const onlineKeys = async (book: ChannelBook): Promise<KeyPair> => {
@@ -305,7 +332,10 @@ export const startPublisher = (publisher: Publisher): Effect.Effect<void, never,
 export const saidOf = ({ tables, members }: Pick<PublisherNode, "tables" | "members">): Said => {
   const { updates } = tables
   const deviceOf = (log: string): string => members.deviceOf(log) ?? ""
-  const rows = updates.proposals().slice(0, proposalsMax).map((row) => ({
+  const all = updates.proposals()
+  // A channel's first proposal is needed for ever, however many have come after it.
+  const firsts = [...new Set(all.map(({ body }) => body.channel))].slice(0, channelsMax).flatMap((channel) => updates.proposal(channel))
+  const rows = [...all, ...firsts].map((row) => ({
     id: row.proposal, channel: row.body.channel, role: row.body.role, version: row.body.version, bytes: row.unsigned, summary: row.body.summary, by: deviceOf(row.log), ms: row.ms
   }))
   const first = new Map(rows.map((row) => [`${row.id} ${row.channel} ${row.role} ${row.version}`, row]))

@@ -126,7 +126,9 @@ export const rehearse = async (options: RehearseOptions): Promise<Rehearsed> => 
 }
 
 /** It ended, or said nothing more, before it was through. */
-class EndedEarly extends Error {}
+class EndedEarly extends Error {
+  readonly early = true
+}
 
 const talk = async (options: RehearseOptions, child: ConfinedProcess, live: Digest, cursors: ReadonlyMap<string, number>) => {
   const { mesh, slot } = options
@@ -252,6 +254,6 @@ const endOf = async (child: ConfinedProcess) => {
 export const rehearsalText = ({ ok, events, ms, differences, expected, fault, isolation }: Rehearsed): string => {
   if (fault !== undefined) return `the rehearsal failed: ${fault}`
   const shut = isolation.network && isolation.writes ? `shut in by ${isolation.by}` : `held by ${isolation.by} only`
-  const found = differences.length === 0 ? "no difference" : `${differences.length >= differencesMax ? `${differencesMax} or more` : differences.length} differences${ok ? "" : ", some of which speak against it"}: ${differences[0] ?? ""}`
+  const found = differences.length === 0 ? "no difference" : `${differences.length >= differencesMax ? `${differencesMax} or more` : differences.length} ${differences.length === 1 ? "difference" : "differences"}${ok ? "" : ", which speak against it"}: ${differences[0] ?? ""}`
   return `${events} events folded in ${Math.round(ms / 100) / 10} s, ${shut}: ${found}${expected.length === 0 ? "" : ` (${expected.length} expected)`}`
 }

@@ -35,6 +35,8 @@ export interface RehearseContext {
 
 /** Milliseconds between two words of how far it is. */
 const progressMs = 500
+/** How often folding may be held up, a second each time. */
+const heldUpMax = 5
 
 /** Resolves with the exit code. */
 export const rehearse = async (context: RehearseContext): Promise<number> => {
@@ -61,7 +63,7 @@ export const runRehearsal = async (version: string): Promise<number> => {
   process.umask(0o077)
   const out = createWriteStream("", { fd: 3 })
   const code = await rehearse({
-    stdin: process.stdin, directory: process.cwd(), version, now: () => performance.timeOrigin + performance.now(),
+    stdin: process.stdin, directory: process.cwd(), version, now: () => Math.floor(performance.timeOrigin + performance.now()),
     answer: (bytes) => new Promise((done, fail) => { out.write(bytes, (error) => error ? fail(error) : done()) }),
     say: (text) => { process.stderr.write(`${text}\n`) }
   })
@@ -117,8 +119,18 @@ const fold = async ({ context, begin, lengths, store, keys, say, records }: Fold
       for (const bytes of begin.operations) members.take(bytes, "met")
     })
     const keyring: Keyring = { current: undefined, keys: (epoch) => keys.get(epoch) ?? [], shared: () => [] }
+    let heldUp = 0
+    let giveUp: (why: Error) => void = () => undefined
+    const stuck = new Promise<never>((_, fail) => { giveUp = fail })
+    stuck.catch(() => undefined)
+    const notice = (level: string, text: string): void => {
+      if (level !== "warn") return
+      context.say(text)
+      // A daemon waits until the disk has room again; here nothing changes by waiting.
+      if (runner?.fault !== undefined && ++heldUp >= heldUpMax) giveUp(new Error(runner.fault))
+    }
     runner = new Runner({
-      tables, members, worker, keyring: () => keyring, now, ownDevice: begin.device, notice: (level, text) => { if (level === "warn") context.say(text) }, observe: () => undefined,
+      tables, members, worker, keyring: () => keyring, now, ownDevice: begin.device, notice, observe: () => undefined,
       open: (key) => Promise.resolve(store.log(key)), ownLog: () => ({ log: begin.ownLog, length: lengths.get(begin.ownLog) ?? 0 })
     })
     let told = now()
@@ -132,9 +144,9 @@ const fold = async ({ context, begin, lengths, store, keys, say, records }: Fold
       // Logs that an operation made known are folded in the next round.
       before = runner.behind()
       runner.wake()
-      await runner.idle()
+      await Promise.race([runner.idle(), stuck])
     }
-    await runner.steady()
+    await Promise.race([runner.steady(), stuck])
     for (const line of digestLines({ tables, members, device: begin.device })) await say(line)
     await say({ kind: "done" })
     for await (const record of records) {

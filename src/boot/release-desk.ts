@@ -8,6 +8,7 @@
 import { type Root, Targets } from "@tufjs/models"
 import { Effect, Result } from "effect"
 import type { Call } from "../api/operation.ts"
+import type { ProposalRow } from "../api/operations/release.ts"
 import type { ReleaseDesk } from "../api/release-desk.ts"
 import { asRefusal } from "../api/unlocking.ts"
 import { timeText } from "../api/handlers/reading.ts"
@@ -73,7 +74,7 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
     const { ids, events } = await proposing(book, drafts, signer)
     const done = await say(name, call, summary, events)
     const proposals = rowsOf(ids)
-    return { ...done, proposals, next: nextOf(proposals) }
+    return { ...done, proposals, next: nextOf(proposals, signer) }
   }
 
   const targetsDraft = (book: ChannelBook, role: string, change: TargetsChange, summary: string): Draft & { readonly dropped: ReadonlyArray<string> } => {
@@ -104,7 +105,7 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
 
     init: (input, call) => work(async () => {
       const { name } = input
-      const taken = publisher.books().find((book) => book.name === name && !book.closed.some(({ proposal }) => proposal.id === book.id && book.roots.length === 0))
+      const taken = publisher.books().find((book) => book.name === name && isAlive(book))
       if (taken !== undefined) throw new Refusal({ kind: "conflict", detail: `there is a channel ${name} already (${taken.id.slice(0, 8)})`, hint: "kos release list" })
       const signers = await keys.resolve(input.signer ?? [], true)
       const rootSigners = input.rootSigner === undefined ? signers : await keys.resolve(input.rootSigner, false)
@@ -146,7 +147,7 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
         const [mine] = lacking
         return {
           summary: proposals.length === 0 ? "nothing waits for signatures" : `${proposals.length} proposal${proposals.length === 1 ? " is" : "s are"} open, ${lacking.length} of them for ${input.key === undefined ? "this node's key" : "this key"}`,
-          events: [], proposals, next: mine === undefined ? nextOf(proposals) : `kos release sign ${mine.one.proposal.id.slice(0, 8)}`
+          events: [], proposals, next: mine === undefined ? nextOf(proposals, pairs) : `kos release sign ${mine.one.proposal.id.slice(0, 8)}`
         }
       }
       if (pairs.length === 0) throw new Refusal({ kind: "denied", detail: "this node has no signer's key", hint: "kos release key" })
@@ -166,12 +167,14 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
       }
       const done = await say("sign", call, events.length === 0 ? "it is signed already" : `${events.length} signature${events.length === 1 ? "" : "s"} given`, events)
       const proposals = rowsOf(ids)
-      return { ...done, proposals, next: nextOf(proposals) }
+      return { ...done, proposals, next: nextOf(proposals, pairs) }
     }),
 
     publish: (input, call) => work(async () => {
       const { id, name } = find(input.channel)
-      const { channel, says } = await publisher.publish(id, { indexes: input.packed === undefined ? [] : [input.packed], trustClock: input.trustClock })
+      const { channel, says, left } = await publisher.publish(id, { indexes: input.packed === undefined ? [] : [input.packed], trustClock: input.trustClock })
+      const [why] = left
+      if (says.length === 0 && why !== undefined) throw new Refusal({ kind: "conflict", detail: `nothing was published: ${why}`, hint: "kos release publish --packed DIR" })
       const row = channelRow(node(), channel.book, channel)
       const summary = says.length === 0 ? `there is nothing new to publish in ${name}` : `${name} is published`
       const done = await say("publish", call, summary, says.length === 0 ? [] : [{ type: "command.done/1", subject: `release/${id.slice(0, 16)}`, body: { name: "release.publish", detail: `${name}: ${says.join("; ")}`.slice(0, 1_024) } }])
@@ -180,7 +183,7 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
         ? [`${role} ${file.metadata.signed.version} is good until ${file.metadata.signed.expires.slice(0, 10)} only; kos release rotate ${name} renews it.`] : [])
       return {
         ...done, channel: row, published: says, follow: row.code === "" ? "" : `kos config set update.channels.${name} ${row.code} --layer mesh`,
-        notes: [...soon, ...row.waiting.filter(({ state }) => state === "waiting").map((one) => `${one.role} ${one.version} (${one.id.slice(0, 8)}) still waits for signatures.`)]
+        notes: [...left.map((fault) => `Left for now: ${fault}.`), ...soon, ...row.waiting.filter(({ state }) => state === "waiting").map((one) => `${one.role} ${one.version} (${one.id.slice(0, 8)}) still waits for signatures.`)]
       }
     }),
 
@@ -233,7 +236,7 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
       return say("withdraw", call, `${one.role} ${one.version} of ${book.name} is withdrawn`, [{ type: "release.withdrawn/1", subject: `release/${book.id.slice(0, 16)}`, body: { channel: book.id, proposal: one.id, reason: input.reason ?? "" } }])
     }),
 
-    list: (input) => work(async () => Promise.all((input.channel === undefined ? publisher.books() : [find(input.channel)]).map(async (book) => {
+    list: (input) => work(async () => Promise.all((input.channel === undefined ? publisher.books().filter(isAlive) : [find(input.channel)]).map(async (book) => {
       const channel = await publisher.open(book)
       return channelRow(node(), channel?.book ?? book, channel)
     }))),
@@ -343,8 +346,11 @@ const newestOpen = ({ waiting }: ChannelBook, role: string, device: string): Tar
 
 const atVersion = (targets: Targets, version: number): Targets => Targets.fromJSON({ ...targets.toJSON(), version })
 
+/** Its first root was not withdrawn, or too late. */
+const isAlive = (book: ChannelBook): boolean => book.roots.length > 0 || !book.closed.some(({ proposal }) => proposal.id === book.id)
+
 const findChannel = (books: ReadonlyArray<ChannelBook>, text: string | undefined): ChannelBook => {
-  const open = books.filter((book) => book.roots.length > 0 || !book.closed.some(({ proposal }) => proposal.id === book.id))
+  const open = books.filter(isAlive)
   const found = text === undefined ? open : open.some(({ name }) => name === text) ? open.filter(({ name }) => name === text) : /^[0-9a-f]{8,64}$/.test(text) ? books.filter(({ id }) => id.startsWith(text)) : []
   const [book] = found
   const list = open.map(({ name, id }) => `${name} (${id.slice(0, 8)})`).join(", ")
@@ -384,10 +390,14 @@ const findRelease = (book: ChannelBook, text: string): { readonly role: string; 
   return one
 }
 
-/** What to type next for these proposals. */
-const nextOf = (proposals: ReadonlyArray<{ readonly id: string; readonly state: string; readonly channelName: string }>): string => {
+/** What to type next for these proposals; `own` are the keys that are at hand. */
+const nextOf = (proposals: ReadonlyArray<ProposalRow>, own: ReadonlyArray<KeyPair>): string => {
   const waiting = proposals.find(({ state }) => state === "waiting")
-  if (waiting !== undefined) return `kos release sign ${waiting.id.slice(0, 8)}`
+  if (waiting !== undefined) {
+    const keys = own.map(({ publicKey }) => toHex(publicKey))
+    const lacks = waiting.needs.some(({ signers }) => signers.some(({ key, signed }) => !signed && keys.includes(key)))
+    return `kos release sign ${waiting.id.slice(0, 8)}${lacks ? "" : ", on another signer's node or with --key FILE"}`
+  }
   const complete = proposals.find(({ state }) => state === "complete")
   return complete === undefined ? "" : `kos release publish ${complete.channelName}`
 }

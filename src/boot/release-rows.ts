@@ -48,13 +48,16 @@ export const channelRow = (node: PublisherNode, book: ChannelBook, channel: Open
   const held = channel?.held
   const first = held?.roots[0]
   const role = (as: string): Need | undefined => root === undefined ? undefined : { as, ...planOf(root, as), signed: [] }
-  const inForce = [["targets", book.targets] as const, ...book.delegated]
+  // Where the log is held it says what is published; else what has enough signatures is all that is known.
+  const targets = held === undefined ? book.targets : held.targets?.metadata
+  const delegated = held === undefined ? [...book.delegated] : [...held.delegated].map(([name, file]) => [name, file.metadata] as const)
+  const inForce = [["targets", targets] as const, ...delegated]
   const expires = held?.timestamp?.metadata.signed.expires
   return {
     name: book.name, id: book.id, log: book.log, here: channel?.own !== undefined,
     code: first === undefined || held?.timestamp === undefined ? "" : channelCode({ log: book.log, root: sha256(first.bytes) }),
     versions: {
-      root: root?.version ?? 0, targets: book.targets?.signed.version ?? 0, snapshot: held?.snapshot?.metadata.signed.version ?? 0, timestamp: held?.timestamp?.metadata.signed.version ?? 0
+      root: held?.roots.at(-1)?.metadata.signed.version ?? root?.version ?? 0, targets: targets?.signed.version ?? 0, snapshot: held?.snapshot?.metadata.signed.version ?? 0, timestamp: held?.timestamp?.metadata.signed.version ?? 0
     },
     ...(expires === undefined ? {} : { expires: timeText(Date.parse(expires)) }),
     needs: [role("root"), role("targets")].flatMap((need) => need === undefined ? [] : [needRow(need, nameOf)]),

@@ -13,13 +13,15 @@ export interface Launch {
   /** Generation whose trial failed and is not settled. */
   readonly rolledBack: number | undefined
   readonly pid: number | undefined
+  /** Directory that the launcher itself came with: generation 0. */
+  readonly factory: string | undefined
 }
 
 /** Undefined when no launcher started this: then nothing can be switched, and nobody would count a trial's tries. */
 export const launchOf = (env: Readonly<Record<string, string | undefined>>): Launch | undefined => {
   const slot = number(env["KOS_SLOT"])
   if (env["KOS_LAUNCHER"] !== "1" || slot === undefined) return undefined
-  return { slot, trial: env["KOS_TRIAL"] === "1" && slot !== 0, rolledBack: number(env["KOS_ROLLED_BACK"]), pid: number(env["KOS_LAUNCHER_PID"]) }
+  return { slot, trial: env["KOS_TRIAL"] === "1" && slot !== 0, rolledBack: number(env["KOS_ROLLED_BACK"]), pid: number(env["KOS_LAUNCHER_PID"]), factory: env["KOS_LAUNCHER_PACKAGE"]?.startsWith("/") === true ? env["KOS_LAUNCHER_PACKAGE"] : undefined }
 }
 
 /**

@@ -3,8 +3,8 @@
  * reads anew when a log grew, and tells what changed.
  */
 import type { Level } from "./node-log.ts"
-import type { Channel, ChannelState } from "../updates/ports.ts"
-import { openChannel } from "../updates/metadata/channel.ts"
+import type { ChannelState } from "../updates/ports.ts"
+import { type FollowedChannel, openChannel } from "../updates/metadata/channel.ts"
 import { parseChannelCode } from "../updates/metadata/channel-code.ts"
 import type { Release } from "../updates/release.ts"
 import type { ChannelStore } from "./channel-store.ts"
@@ -20,6 +20,8 @@ export interface FollowedChannels {
   /** All releases of all channels; of two with one id the first channel by name. */
   readonly releases: () => ReadonlyArray<Release>
   readonly index: (release: Release) => Promise<Uint8Array>
+  /** R2.1: this device did a step with a release of this channel, now by its clock. */
+  readonly stepped: (channel: string) => Promise<void>
   readonly close: () => Promise<void>
 }
 
@@ -36,7 +38,7 @@ interface Options {
 
 interface Followed {
   readonly code: string
-  readonly channel: Channel
+  readonly channel: FollowedChannel
   readonly close: () => Promise<void>
 }
 
@@ -103,6 +105,9 @@ export const makeFollowedChannels = (options: Options): FollowedChannels => {
       const entry = [...followed.values()].find(({ channel }) => channel.state().channel === release.channel)
       if (entry === undefined) throw new Error(`channel ${release.channelName} is not followed any more`)
       return entry.channel.index(release)
+    },
+    stepped: async (id) => {
+      for (const { channel } of followed.values()) if (channel.state().channel === id) await channel.stepped(options.now())
     },
     close: () => inTurn(async () => {
       for (const { close } of followed.values()) await close()

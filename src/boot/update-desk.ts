@@ -93,14 +93,14 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
   const noted = (call: Call, name: string, summary: string): Effect.Effect<Done, Refusal> => command(call, name, summary, [{ type: "command.done/1", subject: "updates", body: { name, detail: summary } }])
 
   /** Writes a wish down and stays until it is fulfilled, waits for something, or failed. */
-  const ask = async (release: Release, to: WayGoal, despite: boolean, call: Call): Promise<{ readonly why: string; readonly restarting: boolean; readonly reached: boolean }> => {
+  const ask = async (release: Release, to: WayGoal, call: Call, { despite = false, insist = false }: { readonly despite?: boolean; readonly insist?: boolean } = {}): Promise<{ readonly why: string; readonly restarting: boolean; readonly reached: boolean }> => {
     const here = node()
     const steps = stepsOf(here, here.vault.deviceId, release.id)
     const mine = engine.known(release)
     mine.stop = false
     mine.failures = 0
     mine.restsUntil = 0
-    await wishes.set({ asked: { release: release.id, to, endings: endingsOf(steps), despite } })
+    await wishes.set({ asked: { release: release.id, to, endings: endingsOf(steps), despite, insist } })
     engine.wake()
     const end = parts.tick() + staysMsMax
     for (;;) {
@@ -195,7 +195,7 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
 
     fetch: (text, call) => tried(async () => {
       const release = find(text)
-      const { why, reached } = await ask(release, "fetched", false, call)
+      const { why, reached } = await ask(release, "fetched", call)
       const { report } = engine.known(release)
       if (!reached && report === undefined) throw new Refusal({ kind: "failed", detail: `${release.custom.name} ${release.custom.version} was not fetched: ${why}`, hint: `kos update plan ${release.custom.version}` })
       return {
@@ -204,7 +204,7 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       }
     }),
 
-    apply: (text, { overrideVeto, despite }, call) => tried(async () => {
+    apply: (text, { overrideVeto, despite, insist }, call) => tried(async () => {
       const offers = await offersOf()
       const best = text === undefined ? offers.find(({ kind, verdict }) => kind === "bundle" && verdict !== "unfit") ?? offers.find(({ verdict }) => verdict !== "unfit") : undefined
       if (text === undefined && best === undefined) throw new Refusal({ kind: "not-found", detail: "nothing is offered that is newer than what runs and fits", hint: "kos update list --all" })
@@ -214,9 +214,10 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       if (row.running) throw new Refusal({ kind: "conflict", detail: `${what} runs here already`, hint: "kos update slots" })
       const component = await slots.of(release.custom)
       if (!component.launched) throw new Refusal({ kind: "policy", detail: "this daemon was started without its launcher, so nobody could bring the old version back", hint: "start the node with npm start, or with kos-launch daemon run" })
+      if (node().members.view().members.get(node().vault.deviceId)?.role === "seeder") throw new Refusal({ kind: "denied", detail: "this node is a seeder: it writes no events, and each step of an update is one", hint: "kos node role NODE reader" })
       const vetoes = adviceOn(node(), release.id, settingTexts(runtime().settings.get(), "update.veto")).filter(({ counts }) => counts)
       if (vetoes.length > 0 && !overrideVeto) throw new Refusal({ kind: "policy", detail: `${vetoes.map(({ actor, node: who, text: said }) => `${actor === "device" ? who : `${actor} of ${who}`} vetoes ${what}${said === "" ? "" : `: ${said}`}`).join("; ")}`, hint: `kos update apply ${release.custom.version} --override-veto` })
-      const { why, restarting, reached } = await ask(release, "committed", despite, call)
+      const { why, restarting, reached } = await ask(release, "committed", call, { despite, insist })
       const differences = engine.known(release).rehearsal?.report.differences ?? []
       if (!restarting && !reached) {
         const { way } = await engine.facts(node(), release)
@@ -235,7 +236,7 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       if (slot.state !== "staged" || slot.release === undefined) return goBack(slot.generation, call)
       const release = engine.all().find(({ id }) => id === slot.release)
       if (release === undefined) throw new Refusal({ kind: "conflict", detail: `the release in generation ${slot.generation} is in no channel any more`, hint: "kos update list" })
-      const { why, restarting } = await ask(release, "committed", true, call)
+      const { why, restarting } = await ask(release, "committed", call, { despite: true })
       if (!restarting) throw new Refusal({ kind: "failed", detail: why, hint: "kos update history" })
       return { summary: `${slot.name} ${slot.version} is on trial: the node starts again with it`, generation: slot.generation, version: slot.version }
     }),

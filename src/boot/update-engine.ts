@@ -165,7 +165,9 @@ export const makeEngine = (parts: EngineParts): Engine => {
     const runtime = parts.standard()
     if (runtime === undefined || runtime.switching() || closed || restarting) return
     const node = runtime.node()
-    if (node.members.standing(node.vault.deviceId) !== "member") return
+    const me = node.members.view().members.get(node.vault.deviceId)
+    // A seeder writes no events, and each step is one: it holds and passes on.
+    if (me?.standing !== "member" || me.role === "seeder") return
     const releases = await concerned(node)
     await leaveOvertaken(node, releases)
     await parts.releases.retain(new Set(releases.map(({ id }) => id)))
@@ -252,6 +254,9 @@ export const makeEngine = (parts: EngineParts): Engine => {
         await record(node, [sayStep(release, action.step, action.detail, {
           ...(action.generation === undefined ? {} : { generation: action.generation }), ...(action.differences === undefined ? {} : { differences: action.differences })
         })])
+        await channels.stepped(release.channel)
+        // Before anything is fetched, so that whoever may can still advise or veto.
+        if (action.step === "compatible" || action.step === "unfit") await offer(node, release, await facts(node, release))
         if (action.step === "failed") mine.fault = undefined
         if (action.step === "stopped" || action.step === "rolled-back" || action.step === "committed") mine.stop = false
         if (action.step === "rolled-back" || action.step === "failed" || action.step === "stopped" || action.step === "committed") await ended(release, component)

@@ -50,7 +50,7 @@ export const gatherFacts = async (parts: Parts, release: Release): Promise<Facts
   const yanked = state?.yanked.find((one) => one.id === id)?.reason
   const wish = wishes.get()
   const asked = wish.asked?.release === id ? wish.asked : undefined
-  const trust = state?.trust ?? "empty"
+  const trust = release.stale === true && state?.trust === "fresh" ? "stale" : state?.trust ?? "empty"
   const floor = floorOf(minSecuresOf(node, device).get(custom.name) ?? [])
   const vetoes = adviceOn(node, id, settingTexts(config, "update.veto")).filter(({ counts }) => counts).map(({ actor, node: who, text }) => ({ who: actor === "device" ? who : `${actor} of ${who}`, text }))
   const ring = rings.find((one) => one === settingText(config, "update.ring")) ?? "all"
@@ -103,19 +103,19 @@ export const gatherFacts = async (parts: Parts, release: Release): Promise<Facts
     return turnOf({
       device, release, turns, nodesMax: settingInteger(config, "update.trial.max"), inTouch, awayMs: (other) => now - Math.max(parts.seen.get(other) ?? 0, began),
       others: [...members.view().members.values()].filter((member) => member.standing === "member" && member.device !== device && member.logs.length > 0).length,
-      nameOf: (other) => members.nameOf(other), insisted: false
+      nameOf: (other) => members.nameOf(other), insisted: wishes.get().asked?.release === release && wishes.get().asked?.insist === true
     })
   }
 }
 
-const compatibleFacts = async (parts: Parts, { custom }: Release, component: Component, list: ReadonlyArray<Slot>, floor: string | undefined) => {
+const compatibleFacts = async (parts: Parts, { id, custom }: Release, component: Component, list: ReadonlyArray<Slot>, floor: string | undefined) => {
   const { node, known } = parts
   const current = list.find(({ generation }) => generation === component.running())
   return {
     kinds: ["bundle" as const, "agent" as const, "codex" as const], platform, board, kos: parts.version,
     here: component.key === "kos" ? parts.version : current === undefined || current.path === "" ? undefined : current.version,
     reads: schemaRange.reads, written: node.tables.events.types(node.journal.log()).filter((type) => schemaRange.reads.includes(type)),
-    freeBytes: await freeBytes(parts.directory), neededBytes: neededBytes(known, custom.payload.length), floor
+    freeBytes: await freeBytes(parts.directory), neededBytes: slotOf(list, id) === undefined ? neededBytes(known, custom.payload.length) : 0, floor
   }
 }
 

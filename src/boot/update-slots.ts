@@ -2,9 +2,10 @@
  * The slots of this home by what lies in them: kOS itself, which the launcher starts, and each agent, codex module and image, which has no launcher:
  * there the tries are counted here.
  */
-import { mkdir, readdir } from "node:fs/promises"
+import { mkdir, readdir, readFile } from "node:fs/promises"
 import type { ReleaseCustom } from "../updates/release.ts"
 import type { Slot } from "../updates/ports.ts"
+import { isVersion } from "../updates/version.ts"
 import { type DirectorySlots, openDirectorySlots, type Try } from "./slots-directories.ts"
 import { launchOf } from "./slots-launcher.ts"
 
@@ -33,11 +34,12 @@ export interface SlotHouse {
 export const componentKey = ({ kind, name }: Pick<ReleaseCustom, "kind" | "name">): string => kind === "bundle" ? "kos" : `${kind}/${name}`
 
 export const openSlotHouse = async (
-  root: string, env: Readonly<Record<string, string | undefined>>, factory: { readonly version: string; readonly path: string }
+  root: string, env: Readonly<Record<string, string | undefined>>, own: { readonly version: string; readonly path: string }
 ): Promise<SlotHouse> => {
   await mkdir(root, { recursive: true, mode: 0o700 })
   const open = new Map<string, Component>()
   const launch = launchOf(env)
+  const factory = launch?.factory === undefined ? own : { version: (await versionIn(launch.factory)) ?? own.version, path: launch.factory }
   const kosSlots = await openDirectorySlots({ root: `${root}/kos`, name: "kos", factory })
   const kos: Component = { key: "kos", slots: kosSlots, running: () => launch?.slot ?? 0, begin: () => Promise.resolve(undefined), launched: launch !== undefined }
   open.set("kos", kos)
@@ -70,3 +72,10 @@ export const openSlotHouse = async (
 
 /** The newest slot of a release. */
 export const slotOf = (slots: ReadonlyArray<Slot>, release: string): Slot | undefined => slots.filter((slot) => slot.release === release).at(-1)
+
+/** What the package in a directory says of itself. */
+const versionIn = async (directory: string): Promise<string | undefined> => {
+  const text = await readFile(`${directory}/package.json`, "utf8").catch(() => "")
+  const found = /"version": "([^"]{1,64})"/.exec(text)?.[1]
+  return found !== undefined && isVersion(found) ? found : undefined
+}

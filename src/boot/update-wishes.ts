@@ -11,9 +11,9 @@ const Wishes = Schema.Struct({
   paused: Schema.Boolean,
   /** Version of kOS that is taken only. */
   pinned: Schema.NullOr(Schema.String.check(Schema.isMaxLength(64))),
-  /** Release that a person asked for: how far, at how many endings of earlier attempts, and whether although its rehearsal differs. */
+  /** Release that a person asked for: how far, at how many endings of earlier attempts, whether although its rehearsal differs, and whether although it is not its turn. */
   asked: Schema.NullOr(Schema.Struct({
-    release: Id, to: Schema.Literals(["fetched", "staged", "rehearsed", "committed"]), endings: Schema.Int, despite: Schema.Boolean
+    release: Id, to: Schema.Literals(["fetched", "staged", "rehearsed", "committed"]), endings: Schema.Int, despite: Schema.Boolean, insist: Schema.Boolean
   })),
   /** Packs that a person wants to be kept and passed on. */
   seeds: Schema.Array(Id).check(Schema.isMaxLength(1_024))

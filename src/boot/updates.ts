@@ -6,8 +6,9 @@
  * the transfer process's side, the channels and the engine. The engine ends before the meshes close, the rest after.
  */
 import { Effect, type Scope } from "effect"
+import { existsSync, realpathSync } from "node:fs"
 import { mkdir } from "node:fs/promises"
-import { resolve } from "node:path"
+import { dirname, resolve } from "node:path"
 import type { ReleaseDesk } from "../api/release-desk.ts"
 import type { UpdateDesk } from "../api/update-desk.ts"
 import { decideBan, decideChannel } from "../commands/decide-updates.ts"
@@ -117,7 +118,7 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       const [trackerText] = settingTexts(settings(), "seed.tracker")
       const tracker = trackerText === undefined ? undefined : parseAddress(trackerText)
       const transfer = yield* Effect.acquireRelease(
-        Effect.sync(() => openTransfer({ directory: `${directory}/packs`, run: `${home}/run`, now: tick, notice: (text) => notice("warn", text), banned: [...banned], ...(tracker === undefined ? {} : { tracker }) })),
+        Effect.sync(() => openTransfer({ device: first.node().vault.deviceId, directory: `${directory}/packs`, run: `${home}/run`, now: tick, notice: (text) => notice("warn", text), banned: [...banned], ...(tracker === undefined ? {} : { tracker }) })),
         (opened) => Effect.promise(() => opened.close().catch(() => undefined))
       )
       const unban = transfer.onBan((device, why) => {
@@ -157,7 +158,7 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
         rehearse: (mesh: MeshNode, slot: Parameters<typeof rehearseModule>[0]["slot"], release: Parameters<typeof rehearseModule>[0]["release"], signal: AbortSignal) => {
           const scratch = `${directory}/rehearsal/${release.id.slice(0, 16)}`
           return release.custom.kind === "bundle"
-            ? rehearse({ mesh, slot, migrations: release.custom.migrations, scratch, signal, notice: (level, text, detail) => notice(level, text, detail), now: tick })
+            ? rehearse({ mesh, slot, migrations: release.custom.migrations, scratch, signal, notice: (level, text, detail) => notice(level, text, detail), now: tick, read: modulesAbove(slot.path) })
             : rehearseModule({ slot, release, scratch, signal, tick })
         },
         watch: (mesh: MeshNode, slot: Parameters<typeof rehearseModule>[0]["slot"], { custom }: Parameters<typeof rehearseModule>[0]["release"], signal: AbortSignal) => Effect.runPromise(watchHealth({
@@ -207,6 +208,13 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
     })
   }
 })
+
+/** A tree without packages of its own finds them above it, as a checkout does: a rehearsal may read them there. */
+const modulesAbove = (path: string): ReadonlyArray<string> => {
+  const found: Array<string> = []
+  for (let at = dirname(path); at !== dirname(at); at = dirname(at)) if (existsSync(`${at}/node_modules`)) found.push(realpathSync(`${at}/node_modules`), `${at}/node_modules`)
+  return [...new Set(found)]
+}
 
 /** Names and codes of the channels that the settings name. */
 const channelsIn = (config: ReturnType<Runtime["settings"]["get"]>): ReadonlyMap<string, string> => {

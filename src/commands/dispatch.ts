@@ -410,7 +410,7 @@ export class Dispatch {
 }
 
 /** What a node says of itself: readers may, too. */
-const ownEvent = /^((node|sync|log|peers|checkpoint|command)\.[a-z-]+|secret\.(reader|held|shredded|read|denied))\/\d+$/
+const ownEvent = /^((node|sync|log|peers|checkpoint|command)\.[a-z-]+|update\.(?!advised)[a-z-]+|channel\.stated|secret\.(reader|held|shredded|read|denied))\/\d+$/
 /** A command about an item of the vault. */
 const vaultEvent = /^secret\.(set|removed)\/\d+$/
 

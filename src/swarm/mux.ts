@@ -7,7 +7,7 @@
  * Our own channels carry raw bytes; each protocol decodes them with `Reader`, so that a malformed message is a value, not an exception
  * in a library. A message that is longer than its type allows ends the connection before it is decoded.
  */
-import { raw } from "compact-encoding"
+import { raw, type State } from "compact-encoding"
 import type { Duplex } from "node:stream"
 import Protomux, { type Channel, type ChannelOptions } from "protomux"
 import { Malformed } from "../codec/malformed.ts"
@@ -55,8 +55,8 @@ export const openMux = (stream: Duplex, onFault: (fault: Error) => void): Guarde
 
 /** One of our channels: typed messages of bounded size, in order. */
 export interface Wire {
-  /** False when the stream wants a pause (still sent), or when the channel is closed (not sent). */
-  readonly send: (type: number, bytes: Uint8Array) => boolean
+  /** False when the stream wants a pause (still sent), or when the channel is closed (not sent). What follows `bytes` in the same message is not copied for that. */
+  readonly send: (type: number, bytes: Uint8Array, then?: Uint8Array) => boolean
   readonly drained: () => boolean
   readonly closed: () => boolean
   readonly close: () => void
@@ -83,7 +83,7 @@ export const openWire = (mux: GuardedMux, options: WireOptions): Wire | undefine
   })
   if (channel === null) return undefined
   const messages = options.bytesMax.map((bytesMax, type) => channel.addMessage({
-    encoding: raw,
+    encoding: inParts,
     onmessage: (bytes) => {
       if (bytes.byteLength > bytesMax) {
         options.onFault(new Malformed({ what: `${options.protocol} message ${type}`, why: `${bytes.byteLength} bytes, at most ${bytesMax} are allowed` }))
@@ -99,14 +99,25 @@ export const openWire = (mux: GuardedMux, options: WireOptions): Wire | undefine
   }))
   channel.open()
   return {
-    send: (type, bytes) => {
+    send: (type, bytes, then) => {
       const message = messages[type]
-      return message !== undefined && !channel.closed && message.send(bytes)
+      return message !== undefined && !channel.closed && message.send(then === undefined ? [bytes] : [bytes, then])
     },
     drained: () => channel.drained,
     closed: () => channel.closed,
     close: () => channel.close()
   }
+}
+
+/** Raw bytes, given in parts. */
+const inParts = {
+  preencode: (state: State, parts: ReadonlyArray<Uint8Array>): void => {
+    for (const part of parts) raw.preencode(state, part)
+  },
+  encode: (state: State, parts: ReadonlyArray<Uint8Array>): void => {
+    for (const part of parts) raw.encode(state, part)
+  },
+  decode: (state: State): Uint8Array => raw.decode(state)
 }
 
 function ignore(): void {}

@@ -4,7 +4,7 @@ declare module "protomux" {
   import type { State } from "compact-encoding"
 
   interface Message {
-    send(value: Uint8Array): boolean
+    send(value: unknown): boolean
   }
   interface Channel {
     readonly opened: boolean

@@ -296,7 +296,7 @@ export const makeTunnel = (
       if (flow === undefined) break
       queued.delete(flow)
       if (!flow.wants()) continue
-      wire.send(message.data, new Writer().uint(flow.id).fixed(flow.next()).take())
+      wire.send(message.data, streamMessage(flow.id), flow.next())
       touch(flow)
       flow.sent()
       if (flow.wants() && !queued.has(flow)) {

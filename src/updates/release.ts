@@ -84,6 +84,8 @@ export interface Release {
   /** `targets`, or the delegated role. */
   readonly role: string
   readonly custom: ReleaseCustom
+  /** Its publisher's own list has expired: it is not taken by itself (R2.4). */
+  readonly stale?: true
 }
 
 export const targetPath = (area: string, { name, version, platform }: Pick<ReleaseCustom, "name" | "version" | "platform">): string => `${area}/${name}@${version}@${platform}`

@@ -52,8 +52,7 @@ const checkAfter = async (t: Test, place: SlotsHome, what: string): Promise<numb
   const run = place.launch()
   t.ok(await eventually(() => place.lines().some((line) => line.startsWith("runs "))), `${what}: a healthy version runs ${run.err()}`)
   t.equal(place.lines().at(-1), `runs ${expected}`, `${what}: and it is the one that is to run`)
-  run.child.kill("SIGTERM")
-  await run.ended
+  await place.end(run)
   return (await slots.current()).generation
 }
 
@@ -174,8 +173,7 @@ for (const behaviour of ["good", "bad", "crash", "gives-up", "hang"] as const) {
       const next = place.launch()
       t.ok(await eventually(() => atRest(place)), `${what}: it comes to rest: ${next.err()}`)
       await checkTrial(t, place, behaviour, what)
-      next.child.kill("SIGTERM")
-      await next.ended
+      await place.end(next)
     }
     t.comment(`${killed} of ${rounds} were killed by a change`)
   })
@@ -211,8 +209,7 @@ t.test(`a trial: daemon, launcher or both are killed at any moment, ${rounds} ti
     if (behaviour === "hang") t.equal(generation, 1)
     else t.ok(generation === 2 || (await slots.failed())?.slot.generation === 2, "the new one, or it is said why not")
     t.notOk(place.lines().some((line) => line === "runs 0" || line.startsWith("conflict")), place.lines().join(", "))
-    last.child.kill("SIGTERM")
-    await last.ended
+    await place.end(last)
   }
 })
 

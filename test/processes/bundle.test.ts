@@ -9,6 +9,8 @@ import { bundleBytesMax, makeBundle, measure, platforms } from "../../images/bun
 import { eventually, filesBelow } from "../daemon-process.ts"
 
 const root = resolve(import.meta.dirname, "../..")
+t.setTimeout(120_000)
+
 const platform = platforms.find((each) => each === `${process.platform}-${process.arch}`)
 
 t.test("a bundle of this platform", { skip: platform === undefined ? "there is no bundle for this platform" : false }, async (t) => {
@@ -52,7 +54,7 @@ t.test("a bundle of this platform", { skip: platform === undefined ? "there is n
     daemon.stdout.on("data", (part: Buffer) => { said += part.toString() })
     daemon.stderr.on("data", (part: Buffer) => { err += part.toString() })
     t.ok(await eventually(() => said.includes("\n") || daemon.exitCode !== null), err)
-    for (const args of [["memory", "write", "notes/a", "--text", "hello"], ["status"], ["doctor", "--rebuild"]]) {
+    for (const args of [["memory", "add", "notes/a", "hello"], ["status"], ["doctor", "--rebuild"]]) {
       const ran = spawnSync(`${out}/bin/kos`, ["--home", home, ...args, "--json"], { env, encoding: "utf8" })
       t.ok(ran.status === 0 || (args[0] === "doctor" && ran.status === 10), `kos ${args.join(" ")}: ${ran.stderr}`)
     }

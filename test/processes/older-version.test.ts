@@ -3,12 +3,13 @@ import { readdirSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import t from "tap"
 import { asideMax } from "../../src/boot/mesh-node.ts"
+import { eventsOf, write } from "../daemon-damage.ts"
 import { homesOf, testNode } from "../daemon-process.ts"
 
 t.test("tables of a newer version are put aside, rebuilt, told, and only the last ones kept", async (t) => {
   const node = testNode(t, homesOf(t), { name: "alpha", isolated: true })
   await node.start()
-  for (let n = 0; n < 3; n++) await node.ask("memory.edit", [`notes/page-${n}`, "--text", `text ${n}`])
+  await write(node, 0, 3)
   const pages = (await node.ask("memory.list")).map(({ page }) => page)
   const log = (await node.ask("status")).node.log
   t.equal(pages.length, 3)
@@ -21,7 +22,7 @@ t.test("tables of a newer version are put aside, rebuilt, told, and only the las
     t.same((await node.until("memory.list", [], (list) => list.length === pages.length)).map(({ page }) => page), pages)
     t.equal(readdirSync(node.meshDirectory).filter((name) => /^tables\.db\.newer-\d+$/.test(name)).length, Math.min(round, asideMax))
   }
-  const told = (await node.list("events", ["--type", "node.recovered/1"])).map(({ summary }) => summary)
+  const told = (await eventsOf(node, "node.recovered/1")).map(({ summary }) => summary)
   t.equal(told.length, asideMax + 1)
   t.match(told[0], /a newer version of kOS wrote them \(the tables have schema \d+, this kOS knows \d+\)/)
   t.equal((await node.ask("status")).node.log, log, "its log goes on")

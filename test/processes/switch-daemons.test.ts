@@ -5,13 +5,16 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { resolve } from "node:path"
 import t, { type Test } from "tap"
+import { holder } from "../../src/boot/lock.ts"
 import { openDirectorySlots } from "../../src/boot/slots-directories.ts"
 import { eventually, homesOf, kos } from "../daemon-process.ts"
 import { releaseId } from "../slots-help.ts"
+
+t.setTimeout(120_000)
 
 const root = resolve(import.meta.dirname, "../..")
 const caches = `${tmpdir()}/kos-test-caches-${process.getuid?.() ?? 0}`
@@ -53,7 +56,7 @@ t.test("a good version takes over, a broken one does not, and the node's events 
   const own = /"version": "([^"]*)"/.exec(readFileSync(`${root}/package.json`, "utf8"))?.[1] ?? ""
   const slots = await openDirectorySlots({ root: `${home}/updates/slots/kos`, name: "kos", factory: { version: own, path: root } })
   const stage = async (n: number, broken: boolean): Promise<number> => {
-    const { generation } = await slots.stage({ name: "kos", version: `9.9.${n}`, release: releaseId(n), write: (directory) => writeTree(directory, `9.9.${n}`, broken), })
+    const { generation } = await slots.stage({ name: "kos", version: `9.9.${n}`, release: releaseId(n), write: (directory) => writeTree(directory, `9.9.${n}`, broken) })
     await slots.activate(generation, { tries: 2, deadlineMs: 120_000 })
     return generation
   }
@@ -84,5 +87,14 @@ t.test("a good version takes over, a broken one does not, and the node's events 
   const second = launch(t, home)
   const [code] = await once(second.child, "exit") as [number]
   t.equal(code, 6, "a second launcher is refused")
-  rmSync(`${home}/updates/slots/kos/gen/.tmp-x`, { force: true })
+  // Its launcher is killed: the daemon sees that, and stops; the next launcher waits for it and starts the same version.
+  const before = await holder(home)
+  const dead = once(run.child, "exit")
+  run.child.kill("SIGKILL")
+  await dead
+  const next = launch(t, home)
+  t.ok(await eventually(() => started(next.out()) === 1 || next.child.exitCode !== null), "the next launcher's daemon is ready")
+  t.equal(started(next.out()), 1, next.err())
+  t.match(next.err(), new RegExp(`waiting for the daemon ${before}`))
+  t.notOk(existsSync(`/proc/${before}`), "the daemon that had no launcher is gone")
 })

@@ -17,7 +17,7 @@ export const updateHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
   "update.fetch": ({ release }, call) => daemon.updates().fetch(release, call),
   "update.try": (wish, call) => [wish.what, wish.show, wish.promote, wish.drop].filter((one) => one !== undefined).length > 1
     ? Effect.fail(refuse("usage", "what is to be done: give a module, --show, --promote or --drop, and one of them only", "kos help update try")) : daemon.updates().try(wish, call),
-  "update.apply": ({ release, overrideVeto, despite }, call) => daemon.updates().apply(release, { overrideVeto, despite }, call),
+  "update.apply": ({ release, ...wish }, call) => daemon.updates().apply(release, wish, call),
   "update.boot": ({ generation }, call) => daemon.updates().boot(generation, call),
   "update.rollback": ({ generation }, call) => daemon.updates().rollback(generation, call),
   "update.history": ({ all, limit }) => daemon.updates().history(all, limit),

@@ -108,7 +108,7 @@ export const updateTry = operation("update.try", {
 export const updateApply = operation("update.apply", {
   summary: "Take a release: fetch, rehearse, switch and watch; the old version comes back by itself if it is not healthy.",
   kind: "command",
-  input: Schema.Struct({ release: Schema.optionalKey(Word), overrideVeto: flag, despite: flag }),
+  input: Schema.Struct({ release: Schema.optionalKey(Word), overrideVeto: flag, despite: flag, insist: flag }),
   output: Schema.Struct({
     release: Row, summary: Schema.String,
     /** The node is about to start again with it. */
@@ -116,7 +116,7 @@ export const updateApply = operation("update.apply", {
     differences: Schema.Array(Schema.String)
   }),
   cli: {
-    positional: ["release"], describe: { release: `${releaseWords}; the newest that fits when left out`, overrideVeto: "although somebody who may vetoed it", despite: "although its rehearsal made something otherwise" },
+    positional: ["release"], describe: { release: `${releaseWords}; the newest that fits when left out`, overrideVeto: "although somebody who may vetoed it", despite: "although its rehearsal made something otherwise", insist: "although others are trying it, or nobody else holds this node's events" },
     examples: ["kos update apply", "kos update apply 0.3.0"]
   }
 })

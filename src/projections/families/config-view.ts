@@ -147,7 +147,11 @@ const strength = (layer: LayerId): number => (layer === "mesh" ? 0 : layer.start
 const plainValues = <By>(values: Iterable<readonly [string, LayeredValue<By>]>): JsonObject => Object.fromEntries([...values].map(([path, { value }]) => [path, value]))
 
 /** Variables that are not settings but belong to kOS; whoever reads them checks them. */
-const otherVariables: ReadonlySet<string> = new Set(["KOS_HOME", "KOS_JSON", "KOS_NAME", "KOS_SOCKET", "KOS_TEST"])
+const otherVariables: ReadonlySet<string> = new Set([
+  "KOS_HOME", "KOS_JSON", "KOS_NAME", "KOS_SOCKET", "KOS_TEST", "KOS_ACTOR", "KOS_MESH", "KOS_PASSPHRASE_FILE", "KOS_LAUNCH_GRACE",
+  // From the launcher to the daemon.
+  "KOS_LAUNCHER", "KOS_LAUNCHER_PID", "KOS_LAUNCHER_PACKAGE", "KOS_SLOT", "KOS_TRIAL", "KOS_ROLLED_BACK"
+])
 
 const readEnvironment = (env: Readonly<Record<string, string | undefined>>, faults: Array<string>): ReadonlyArray<{ readonly path: string; readonly value: Json; readonly name: string }> => {
   const found: Array<{ readonly path: string; readonly value: Json; readonly name: string }> = []

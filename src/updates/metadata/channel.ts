@@ -63,11 +63,6 @@ export interface FollowedChannel extends Channel {
   readonly close: () => Promise<void>
 }
 
-/** A release whose publisher's own list has expired: it is not taken by itself (R2.4). */
-export interface StaleRelease extends Release {
-  readonly stale: true
-}
-
 interface OpenLog {
   readonly log: ChannelLog
   readonly files: ChannelFiles
@@ -213,7 +208,7 @@ export const openChannel = async (options: ChannelOptions): Promise<FollowedChan
       fault: verdict.kind === "good" || verdict.kind === "empty" ? undefined : verdict.fault,
       versions: { ...view?.versions ?? { timestamp: 0, snapshot: 0, targets: 0 }, root: root?.root().signed.version ?? view?.versions.root ?? 0 },
       signedMs: view?.signedMs ?? 0, expiresMs: view?.expiresMs ?? 0,
-      releases: holds ? view.releases.map(({ release, expiresMs }) => at >= expiresMs && release.role !== "targets" ? { ...release, stale: true } satisfies StaleRelease : release) : [],
+      releases: holds ? view.releases.map(({ release, expiresMs }) => at >= expiresMs && release.role !== "targets" ? { ...release, stale: true as const } : release) : [],
       yanked: view?.yanked ?? [], faulty: view?.faulty ?? []
     }
   }

@@ -22,8 +22,8 @@ export const extractArchive = async (file: string, directory: string, signal: Ab
   const handle = await open(file, "r")
   const directories = new Set<string>()
   const files: Array<string> = []
+  const { size } = await handle.stat()
   try {
-    const { size } = await handle.stat()
     let bytes = 0
     let entries = 0
     for await (const { entry, content } of entriesOf(handle, size, file)) {
@@ -48,7 +48,7 @@ export const extractArchive = async (file: string, directory: string, signal: Ab
     await syncAll(directory, ["", ...directories], signal)
     return { entries, bytes }
   } catch (cause) {
-    throw diskError(cause, `Unpacking ${file} to ${directory}`, signal)
+    throw diskError(cause, `Unpacking ${file} to ${directory}`, signal, size)
   } finally {
     await handle.close()
   }

@@ -6,8 +6,8 @@
  * written, at all its places at once; the payload as a whole is read back and checked in the end.
  *
  * Tricky cases and the answers chosen:
- * - A pack's range passes the torrent's hashes and is not what the index says: `packs.bad`, asked once more, then the next way.
- * - A pack that fails often (`faultsMax` in a row) is left, so that a lying source costs a bounded number of bytes.
+ * - A pack's range passes the torrent's hashes and is not what the index says: `packs.bad`, asked twice more, then the next way.
+ * - `faultsMax` frames that fail in a row end an asking, so that a lying source costs a bounded number of bytes.
  * - A patch unpacks to something else, since the base changed between looking and using: the chunks are still missing, the next way has them.
  * - Every chunk fits and the whole does not: the file is looked through again. A chunk that is wrong now was spoilt by the disk and is fetched once more;
  *   when none is, the index contradicts itself, and there is no way out.
@@ -30,8 +30,8 @@ const syncEveryBytesDefault = 64 * 1_048_576
 /** Bytes of frames asked for at one time. */
 const batchBytes = 16 * 1_048_576
 /** How often a frame is asked for on one way. */
-const attemptsMax = 2
-/** Frames of a pack that fail in a row before the pack is left. */
+const attemptsMax = 3
+/** Frames of a pack that fail in a row before the asking is given up. */
 const faultsMax = 4
 /** How often the whole payload may turn out wrong because of the disk. */
 const roundsMax = 2
@@ -134,17 +134,15 @@ class Filling {
     try {
       let left = frames
       for (let attempt = 1; attempt <= attemptsMax && left.length > 0; attempt++) {
-        const failed = await this.#attempt(pack, left, base, attempt)
-        if (failed === "given up") return
-        left = failed
+        left = await this.#attempt(pack, left, base, attempt)
       }
     } finally {
       await source?.close()
     }
   }
 
-  /** Frames that are worth asking for once more, or that the pack is of no use. */
-  async #attempt(pack: IndexPack, frames: ReadonlyArray<Frame>, base: Dictionary | undefined, attempt: number): Promise<ReadonlyArray<Frame> | "given up"> {
+  /** The frames that are to be asked for once more. */
+  async #attempt(pack: IndexPack, frames: ReadonlyArray<Frame>, base: Dictionary | undefined, attempt: number): Promise<ReadonlyArray<Frame>> {
     const { packs, signal } = this.#options
     const batches = batchesOf(frames)
     const failed: Array<Frame> = []
@@ -164,14 +162,14 @@ class Filling {
           return [...failed, ...batches.slice(at).flat()]
         }
         this.#tally.add(attempt === 1 ? "fetched" : "refetched", batch.reduce((sum, { size }) => sum + size, 0))
-        for (const frame of batch) {
+        for (const [done, frame] of batch.entries()) {
           const why = await this.#frame(pack, frame, had.path, base)
           inRow = why === undefined ? 0 : inRow + 1
           if (why === undefined) continue
           failed.push(frame)
           this.#tally.fault(`Pack ${pack.ref.sha256.slice(0, 12)} at ${frame.offset}: ${why}`)
-          // A source that lies costs a bounded number of bytes.
-          if (inRow >= faultsMax) return "given up"
+          // A source that lies costs a bounded number of bytes; it was named, so that the next asking is another one's to answer.
+          if (inRow >= faultsMax) return [...failed, ...batch.slice(done + 1), ...batches.slice(at + 1).flat()]
         }
       }
       return failed

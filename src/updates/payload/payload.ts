@@ -63,7 +63,7 @@ export interface MakePayloadOptions {
   readonly patchFrom?: { readonly index: Uint8Array; readonly path: string }
   /** A pack with everything is made too, for devices that have nothing; do it every 8 releases or so. */
   readonly full?: boolean
-  /** Directory for pack files, named by their SHA-256. */
+  /** Directory for pack files, named by their SHA-256; one call at a time in one directory. */
   readonly out: string
   readonly signal: AbortSignal
   readonly onProgress?: (done: { readonly bytes: number; readonly of: number }) => void

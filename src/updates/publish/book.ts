@@ -100,7 +100,11 @@ export interface ChannelBook {
 /** Everything that is known of a channel; undefined when its first proposal is not known here, or is no first root. */
 export const readChannel = (id: string, said: Said, published: Published = nothing): ChannelBook | undefined => {
   const mine = said.proposals.filter(({ channel }) => channel === id)
-  const parsed = mine.flatMap((proposal) => {
+  // What the log has left behind is not read again: it is as large as all releases there ever were.
+  const reached = (role: string): number =>
+    (role === "root" ? published.roots.at(-1)?.signed : role === "targets" ? published.targets?.signed : published.delegated.get(role)?.signed)?.version ?? 0
+  const past = mine.filter((one) => one.id !== id && one.version <= reached(one.role))
+  const parsed = mine.filter((one) => one.id === id || one.version > reached(one.role)).flatMap((proposal) => {
     const signed = fits(proposal) ? parseSigned(proposal.role, proposal.bytes) : undefined
     return signed !== undefined && Result.isSuccess(signed) && signed.success.version === proposal.version ? [{ proposal, signed: signed.success }] : []
   }).toSorted((a, b) => a.proposal.ms - b.proposal.ms || (a.proposal.id < b.proposal.id ? -1 : 1))
@@ -154,19 +158,24 @@ export const readChannel = (id: string, said: Said, published: Published = nothi
     const before = inForce(proposal.role)
     if (taken.has(proposal.id)) continue
     const version = before?.version ?? 0
-    if (withdrawn !== undefined) closed.push({ proposal, why: `withdrawn${withdrawn.reason === "" ? "" : `: ${withdrawn.reason}`}` })
+    if (withdrawn !== undefined) closed.push({ proposal, why: withdrawnText(withdrawn.reason) })
     else if (proposal.version <= version) closed.push({ proposal, why: whyClosed(proposal, before) })
     else if (!open.some((one) => one.proposal === proposal)) closed.push({ proposal, why: "it is no first root of this channel" })
     else {
       const needs = isRoot(signed) ? rootNeeds(signed, isRoot(before) ? before : undefined)
-        : proposal.role === "targets" ? distinct([...targetsNeeds(), ...pendingRoots.map((next) => keysOf(next, "targets", `targets by root ${next.version}`))]) : delegatedNeeds(proposal.role)()
+        : proposal.role === "targets" ? distinct([...targetsNeeds(), ...pendingRoots.map((next) => keysOf(next, "targets", root === undefined ? "targets" : `targets by root ${next.version}`))]) : delegatedNeeds(proposal.role)()
       waiting.push({ proposal, signed, before, needs: needs.map((need) => count(need, proposal, said)) })
     }
+  }
+  for (const proposal of past) {
+    const withdrawn = said.withdrawn(proposal.id)
+    closed.push({ proposal, why: withdrawn === undefined ? whyClosed(proposal, inForce(proposal.role)) : withdrawnText(withdrawn.reason) })
   }
   const latest = root ?? first.signed
   return {
     id, name: channelNameOf(first.signed), log: logOf(latest), first: first.proposal, roots, targets, delegated,
-    due: { roots: dueRoots, targets: dueTargets, delegated: dueDelegated }, waiting, closed
+    due: { roots: dueRoots, targets: dueTargets, delegated: dueDelegated }, waiting,
+    closed: closed.toSorted((a, b) => a.proposal.ms - b.proposal.ms)
   }
 }
 
@@ -237,6 +246,8 @@ const signaturesOf = (needs: ReadonlyArray<Need>, proposal: Proposal, said: Said
   const keys = [...new Set(needs.flatMap((need) => need.keys))]
   return Object.fromEntries(validSignatures(keys, proposal, said).toSorted((a, b) => (a.keyId < b.keyId ? -1 : 1)).map(({ keyId, signature }) => [keyId, new Signature({ keyID: keyId, sig: signature })]))
 }
+
+const withdrawnText = (reason: string): string => `withdrawn${reason === "" ? "" : `: ${reason}`}`
 
 const whyClosed = ({ id, version }: Proposal, inForce: Root | Targets | undefined): string =>
   inForce === undefined || version < inForce.version ? `version ${inForce?.version ?? 0} has followed it`

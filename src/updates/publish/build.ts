@@ -41,7 +41,8 @@ export interface FirstRoot {
 }
 
 export const firstRoot = ({ name, log, online, root, targets }: FirstRoot, now: number): Root => rootOf({
-  version: 1, expires: expiry(undefined, now, lifeMs.root), root: checkedPlan("root", root), targets: checkedPlan("targets", targets), online, more: { "x-kos-name": name, "x-kos-log": log }
+  version: 1, expires: expiry(undefined, now, lifeMs.root), root: checkedPlan("root", root), targets: checkedPlan("targets", targets), online,
+  more: { "x-kos-name": name, "x-kos-log": log, ...signedMs(undefined, now) }
 })
 
 /** Changes what is given, and keeps the rest. */
@@ -55,7 +56,7 @@ export interface RootChange {
 export const nextRoot = (before: Root, change: RootChange, now: number): Root => rootOf({
   version: nextVersion("root", before.version), expires: expiry(before.expires, now, lifeMs.root),
   root: checkedPlan("root", change.root ?? planOf(before, "root")), targets: checkedPlan("targets", change.targets ?? planOf(before, "targets")),
-  online: change.online ?? onlineOf(before), more: { ...before.unrecognizedFields, ...(change.log === undefined ? {} : { "x-kos-log": change.log }) }
+  online: change.online ?? onlineOf(before), more: { ...before.unrecognizedFields, ...(change.log === undefined ? {} : { "x-kos-log": change.log }), ...signedMs(before, now) }
 })
 
 /** Keys and threshold of one of the root's roles. */
@@ -162,7 +163,7 @@ export const nextTargets = (role: string, before: Targets | undefined, change: T
   }
   const { delegations } = before ?? {}
   const made = (): Targets => Targets.fromJSON({
-    ...before?.unrecognizedFields, _type: "targets", spec_version: specVersion, version: before === undefined ? 1 : nextVersion(role, before.version),
+    ...before?.unrecognizedFields, ...signedMs(before, now), _type: "targets", spec_version: specVersion, version: before === undefined ? 1 : nextVersion(role, before.version),
     expires: expiry(before?.expires, now, lifeMs.targets), targets: Object.fromEntries(targets),
     ...(yanked.size === 0 ? {} : { "x-kos-yanked": [...yanked.values()].slice(-yankedMax).map((one) => ({ ...one })) }),
     ...(delegate !== undefined ? { delegations: withDelegation(delegations?.toJSON(), delegate) } : delegations === undefined ? {} : { delegations: delegations.toJSON() })
@@ -231,9 +232,17 @@ export const nextTimestamp = (before: Timestamp | undefined, snapshot: MetaEntry
   "x-kos-signed-ms": Math.max(Math.round(now), signedMsOf(before))
 })
 
-export const signedMsOf = (timestamp: Timestamp | undefined): number => {
-  const ms = timestamp?.unrecognizedFields["x-kos-signed-ms"]
+export const signedMsOf = (signed: Root | Targets | Timestamp | undefined): number => {
+  const ms = signed?.unrecognizedFields["x-kos-signed-ms"]
   return typeof ms === "number" ? ms : 0
+}
+
+/** R2.2: what enough keys have signed moves every follower's floor, so a clock that jumped ahead moves it by no more than this at a time, milliseconds. */
+const signedAheadMsMax = 400 * dayMs
+
+const signedMs = (before: Root | Targets | undefined, now: number): JsonObject => {
+  const last = signedMsOf(before)
+  return { "x-kos-signed-ms": last === 0 ? Math.max(0, Math.round(now)) : Math.max(last, Math.min(Math.round(now), last + signedAheadMsMax)) }
 }
 
 /** Is a third of its life over? Then it is signed anew. */

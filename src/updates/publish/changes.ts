@@ -23,7 +23,7 @@ const rootChanges = (next: Root, before: Root | undefined, nameOf: (key: string)
       const [added, removed] = [now.keys.filter((key) => !then.keys.includes(key)), then.keys.filter((key) => !now.keys.includes(key))]
       return [
         ...(added.length === 0 ? [] : [`+ ${named(added)} may sign ${what}`]), ...(removed.length === 0 ? [] : [`- ${named(removed)} may not sign ${what} any more`]),
-        ...(now.threshold === then.threshold ? [] : [`~ ${now.threshold} signatures in place of ${then.threshold} for ${what}`])
+        ...(now.threshold === then.threshold ? [] : [`~ ${now.threshold} signature${now.threshold === 1 ? "" : "s"} in place of ${then.threshold} for ${what}`])
       ]
     }),
     ...(before === undefined ? [`log ${logOf(next)}`] : logOf(before) === logOf(next) ? [] : [`~ goes on in log ${logOf(next)} in place of ${logOf(before)}`]),
@@ -58,4 +58,7 @@ const targetsChanges = (next: Targets, before: Targets | undefined, nameOf: (key
   ]
 }
 
-const expiryLine = (next: Root | Targets, before: Root | Targets | undefined): string => `good until ${next.expires.slice(0, 10)}${before === undefined ? "" : `, in place of ${before.expires.slice(0, 10)}`}`
+const expiryLine = (next: Root | Targets, before: Root | Targets | undefined): string => {
+  const [until, had] = [next.expires.slice(0, 10), before?.expires.slice(0, 10)]
+  return `good until ${until}${had === undefined || had === until ? "" : `, in place of ${had}`}`
+}

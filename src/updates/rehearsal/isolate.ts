@@ -108,7 +108,7 @@ const ways: Readonly<Record<IsolationLevel, (why: ReadonlyArray<string>) => Isol
   }),
   "node-permissions": (why) => ({
     by: "node-permissions", network: false, writes: false, wrap: byPermissions,
-    says: `only Node's permission model held it: its JavaScript could read and write no files but its own, its native modules were not held, and the network was open to it${because(why)}`
+    says: `only Node's permission model held it: its JavaScript could read no files but its own and the system's and write none but its own, its native modules were not held, and the network was open to it${because(why)}`
   })
 }
 
@@ -216,7 +216,7 @@ const byPermissions = ({ command, args, read, write }: Confined): Wrapped => {
     file: process.execPath,
     args: [
       "--permission", "--allow-worker", "--allow-addons", "--disable-warning=SecurityWarning",
-      ...[...read, ...write].map((path) => `--allow-fs-read=${path}`), ...write.map((path) => `--allow-fs-write=${path}`),
+      ...[...systemPlaces().bound, "/etc/alpine-release", ...read, ...write].map((path) => `--allow-fs-read=${path}`), ...write.map((path) => `--allow-fs-write=${path}`),
       ...command.options, command.script, ...args
     ]
   }

@@ -86,7 +86,7 @@ export const makeChild = (options: ChildOptions): Child => {
     const path = join(run, `transfer-${Buffer.from(randomBytes(6)).toString("hex")}.sock`)
     const child = fork(options.entry ?? join(import.meta.dirname, "process.ts"), [], {
       // Hooks and flags of this process are none of its business. A proxy of the environment is: mirrors are asked directly.
-      env: compileCache(), execArgv: ["--max-old-space-size=96", "--max-semi-space-size=4", "--disable-warning=ExperimentalWarning"],
+      env: compileCache(), execArgv: ["--max-old-space-size=192", "--single-threaded-gc", "--max-semi-space-size=8", "--disable-warning=ExperimentalWarning"],
       serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"]
     })
     let last = ""

@@ -39,6 +39,8 @@ export interface TrackerAt {
 
 export interface Opening {
   readonly directory: string
+  /** This device, 64 hex digits. */
+  readonly device: string
   readonly socket: string
   readonly memoryBytesMax: number
   readonly limits: Limits
@@ -128,7 +130,7 @@ const isPatience = (value: unknown): value is Patience =>
 const isTrackerAt = (value: unknown): value is TrackerAt => isFields(value) && isText(value["host"], 255) && isCount(value["port"]) && value["port"] <= 65_535
 
 const isOpening = (value: unknown): value is Opening =>
-  isFields(value) && isText(value["directory"], 4_096) && isText(value["socket"], 4_096) && isCount(value["memoryBytesMax"]) && isLimits(value["limits"]) &&
+  isFields(value) && isText(value["directory"], 4_096) && isText(value["socket"], 4_096) && isHex(value["device"], 64) && isCount(value["memoryBytesMax"]) && isLimits(value["limits"]) &&
   isMirrors(value["mirrors"]) && isList(value["banned"], bannedMax, (item): item is string => isHex(item, 64)) && isPatience(value["patience"]) &&
   (value["tracker"] === null || isTrackerAt(value["tracker"]))
 

@@ -20,6 +20,7 @@ declare module "webtorrent" {
     peerExtendedHandshake: { reqq?: unknown }
     request: (index: number, offset: number, length: number, done: (error: Error | null, block: Uint8Array | null) => void) => void
     _write: (data: Uint8Array, done: (error: Error | null) => void) => void
+    downloadSpeed: (bytes?: number) => number
     unchoke: () => void
     choke(): void
     have(index: number): void
@@ -41,6 +42,7 @@ declare module "webtorrent" {
     readonly uploaded: number
     readonly _peers: Map<string, { readonly wire: Wire | null }>
     _request: (wire: Wire, index: number, hotswap: boolean) => boolean
+    _updateWire: (wire: Wire) => unknown
     _markVerified(index: number): void
     _markUnverified(index: number): void
     _checkDone(): void

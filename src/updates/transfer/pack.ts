@@ -16,11 +16,15 @@ import type { Torrent, Wire } from "webtorrent"
 import { type Guilt, makeGuard } from "./guard.ts"
 import type { PackTold } from "./messages.ts"
 import { isHeld, lengthOfPiece, openPieceStore, pieceCount, pieceFits, type PieceStore } from "./piece-store.ts"
+import { makeSpread } from "./spread.ts"
 
 export interface PackDeps {
   readonly client: WebTorrent
   readonly file: string
   readonly directory: string
+  /** This device, 64 hex digits. */
+  readonly own: string
+  readonly now: () => number
   readonly downloads: () => boolean
   readonly uploads: () => boolean
   readonly onGuilt: (guilt: Guilt) => void
@@ -81,6 +85,9 @@ const unaskedBytesMax = 32 << 20
 const wiresMax = 24
 const wiresOfDeviceMax = 2
 const uploadSlots = 12
+/** For so long a wire is taken to be at least so fast, bytes a second. */
+const youngMs = 3_000
+const youngSpeed = 2 << 20
 
 interface Attached extends PackWireInfo {
   readonly peer: string
@@ -97,6 +104,7 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
   const attached = new Map<Wire, Attached>()
   const claimed = new Set<number>()
   const guard = makeGuard(pack.sha256)
+  const spread = makeSpread(deps.own, deps.now)
   let verified = 0
   let received = 0
 
@@ -161,6 +169,7 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
   })
   torrent.on("verified", (index: number) => {
     verified += 1
+    spread.progress()
     if (torrent.ready) name(guard.fitted(index))
     settle(index)
     if (guard.isDisowned(index)) void compare(index)
@@ -181,8 +190,18 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
     const of = attached.get(wire)
     // R4.1: nothing is taken from a wire that belongs to no device.
     if (of === undefined || !deps.downloads() || claimed.has(index) || store.pendingBytes() > pendingBytesMax) return false
+    if (wire.isSeeder && spread.crowded() && !spread.mine(index)) return false
     if (torrent.bitfield.get(index) || !guard.mayAsk(index, of.device)) return false
     return ask(wire, index, hotswap)
+  }
+  /** The wire that WebTorrent fills with requests just now. */
+  let updating: Wire | undefined
+  const update = torrent._updateWire.bind(torrent)
+  torrent._updateWire = (wire) => {
+    updating = wire
+    const done = update(wire)
+    updating = undefined
+    return done
   }
   /** What WebTorrent does not bound. */
   const harden = (wire: Wire, of: () => Attached | undefined) => {
@@ -190,6 +209,20 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
     wire.on("extended", (kind: unknown) => {
       if (kind === "handshake") wire.peerExtendedHandshake.reqq = requestsMax
     })
+    // Requests in waiting grow with the speed, which is an average of seconds: a wire that has just begun is given some ahead.
+    const speed = wire.downloadSpeed
+    const young = deps.now() + youngMs
+    wire.downloadSpeed = (bytes) => {
+      const real = speed(bytes)
+      return wire === updating && real < youngSpeed && wire.downloaded > 0 && deps.now() < young ? youngSpeed : real
+    }
+    const meet = () => {
+      const device = of()?.device
+      if (device === undefined) return
+      if (wire.isSeeder) spread.left(device)
+      else spread.heard(device)
+    }
+    for (const event of ["have", "bitfield", "have-none", "have-all"]) wire.on(event, () => queueMicrotask(meet))
     const write = wire._write.bind(wire)
     wire._write = (bytes, done) => {
       try {
@@ -268,7 +301,9 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
       harden(wire, () => attached.get(wire))
       stream.once("close", () => {
         attached.delete(wire)
-        if (![...attached.values()].some((other) => other.device === info.device)) guard.left(info.device)
+        if ([...attached.values()].some((other) => other.device === info.device)) return
+        guard.left(info.device)
+        spread.left(info.device)
       })
       // The faster way to the same device takes over once it speaks.
       if (info.carrier === "lan") wire.once("handshake", () => { for (const other of same) if (other.carrier === "mesh") cut(other) })

@@ -1,13 +1,14 @@
 /**
  * One pack's file on disk, piece by piece, in the form that WebTorrent wants of a store.
  *
- * Beside the pack `SHA256` lies its state `SHA256.json`: which pieces are whole. It is written after the file's data was synced, aside and then named, so it never
- * says more than is there; what it does not say yet after a crash is found by hashing, since the file then has more blocks than the state explains.
+ * Beside the pack `SHA256` lies its state `SHA256.json`: which pieces are whole. While pieces come it is written often and without a sync, which would stop the fetch for its time, and
+ * names the boot of the machine: after a kill the kernel has all that was written, after another boot the pieces are hashed before they count. Once nothing comes any more the data is
+ * synced and the state says so. What the state does not say yet after a kill is found by hashing, since the file then has more blocks than the state explains.
  * A piece that this process has neither written nor hashed is hashed when it is read the first time: a damaged disk must not make this device a
  * sender of bad pieces, for which others would ban it (R4.2).
  */
 import { createHash } from "node:crypto"
-import { type FileHandle, mkdir, open, readFile, rename, rm } from "node:fs/promises"
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises"
 import { dirname } from "node:path"
 import type { ChunkStore } from "webtorrent"
 
@@ -42,7 +43,6 @@ export interface PieceStoreOptions {
 const cacheBytesMax = 16 << 20
 const stateBytesMax = 65_536
 const saveAfterMs = 1_000
-const saveAfterBytes = 64 << 20
 /** File systems add blocks of their own. */
 const slackBytes = 65_536
 
@@ -56,7 +56,7 @@ export const pieceFits = (pack: StoredPack, index: number, bytes: Uint8Array): b
 
 /** Bytes held, as the state beside a pack says; 0 when there is none that fits. */
 export const heldByState = async (file: string, pack: StoredPack): Promise<{ readonly held: Uint8Array; readonly bytes: number }> => {
-  const held = await readState(file, pack)
+  const { held } = await readState(file, pack)
   return { held, bytes: bytesOf(pack, held) }
 }
 
@@ -64,14 +64,14 @@ export const heldByState = async (file: string, pack: StoredPack): Promise<{ rea
 export const writeWholeState = async (file: string, pack: StoredPack): Promise<void> => {
   const held = new Uint8Array(Math.ceil(pieceCount(pack) / 8))
   for (let index = 0; index < pieceCount(pack); index += 1) setHeld(held, index, true)
-  await writeState(file, pack, held)
+  await writeState(file, pack, held, undefined)
 }
 
 export const openPieceStore = async ({ pack, file, onDamage }: PieceStoreOptions): Promise<PieceStore> => {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
   const count = pieceCount(pack)
   const handle = await openSized(file, pack.length)
-  const held = await readState(file, pack)
+  const { held, sure: trusted } = await readState(file, pack)
   /** Pieces that this process wrote or hashed. */
   const sure = new Uint8Array(held.byteLength)
   const read = async (index: number): Promise<Uint8Array> => {
@@ -88,7 +88,8 @@ export const openPieceStore = async ({ pack, file, onDamage }: PieceStoreOptions
     setHeld(sure, index, good)
     return good
   }
-  // A crash may have left pieces that no state names: their blocks are in the file.
+  for (let index = 0; !trusted && index < count; index += 1) if (isHeld(held, index) && !await check(index)) setHeld(held, index, false)
+  // A kill may have left pieces that no state names: their blocks are in the file.
   const { blocks } = await handle.stat()
   if (blocks * 512 > bytesOf(pack, held) + slackBytes) {
     for (let index = 0; index < count; index += 1) if (!isHeld(held, index) && await check(index)) setHeld(held, index, true)
@@ -97,32 +98,31 @@ export const openPieceStore = async ({ pack, file, onDamage }: PieceStoreOptions
   const cache = new Map<number, Promise<Uint8Array>>()
   const cacheMax = Math.max(2, Math.floor(cacheBytesMax / pack.pieceLength))
   let pending = 0
-  let unsaved = 0
   let closed = false
   let timer: NodeJS.Timeout | undefined
   let saving: Promise<void> = Promise.resolve()
 
-  const save = (): Promise<void> => {
+  const write = (sync: boolean): Promise<void> => {
     clearTimeout(timer)
     timer = undefined
-    unsaved = 0
     saving = saving.catch(() => {}).then(async () => {
       const now = held.slice()
-      await handle.datasync()
-      await writeState(file, pack, now)
+      if (sync) await handle.datasync()
+      await writeState(file, pack, now, sync ? undefined : await bootOfMachine())
     })
     return saving
   }
-  const saveSoon = (bytes: number) => {
-    unsaved += bytes
-    if (unsaved >= saveAfterBytes) void save().catch(() => {})
-    else timer ??= setTimeout(() => { void save().catch(() => {}) }, saveAfterMs)
+  const save = () => write(true)
+  const saveSoon = () => {
+    const whole = bytesOf(pack, held) === pack.length
+    if (whole) void write(true).catch(() => {})
+    else timer ??= setTimeout(() => { void write(false).catch(() => {}) }, saveAfterMs)
   }
   const drop = (index: number) => {
     setHeld(held, index, false)
     setHeld(sure, index, false)
     cache.delete(index)
-    saveSoon(0)
+    saveSoon()
   }
   const load = (index: number): Promise<Uint8Array> => {
     const known = cache.get(index)
@@ -179,7 +179,7 @@ export const openPieceStore = async ({ pack, file, onDamage }: PieceStoreOptions
           cache.delete(index)
           setHeld(held, index, true)
           setHeld(sure, index, true)
-          saveSoon(bytes.byteLength)
+          saveSoon()
           done(null)
         },
         (error: unknown) => {
@@ -225,40 +225,40 @@ const writeAll = async (handle: FileHandle, bytes: Uint8Array, position: number)
 
 const stateOf = (file: string): string => `${file}.json`
 
-const readState = async (file: string, pack: StoredPack): Promise<Uint8Array> => {
-  const none = new Uint8Array(Math.ceil(pieceCount(pack) / 8))
+/** The same text until the machine starts again; `` where it cannot be told. */
+const bootOfMachine = async (): Promise<string> => (await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "")).trim().slice(0, 64)
+
+/** `sure`: all that it names was synced, or written since this machine started. */
+const readState = async (file: string, pack: StoredPack): Promise<{ readonly held: Uint8Array; readonly sure: boolean }> => {
+  const none = { held: new Uint8Array(Math.ceil(pieceCount(pack) / 8)), sure: true }
   try {
     const bytes = await readFile(stateOf(file))
     if (bytes.byteLength > stateBytesMax) return none
     const state: unknown = JSON.parse(bytes.toString("utf8"))
     if (typeof state !== "object" || state === null || !("v" in state) || !("length" in state) || !("pieceLength" in state) || !("held" in state)) return none
     if (state.v !== 1 || state.length !== pack.length || state.pieceLength !== pack.pieceLength || typeof state.held !== "string") return none
-    const held = Buffer.from(state.held, "base64")
-    if (held.byteLength !== none.byteLength) return none
+    const said = Buffer.from(state.held, "base64")
+    if (said.byteLength !== none.held.byteLength) return none
+    const boot = "boot" in state ? state.boot : null
     // A file that was cut since has not what lies beyond its end.
-    const size = await open(file, "r").then(async (handle) => {
-      try {
-        return (await handle.stat()).size
-      } finally {
-        await handle.close()
-      }
-    }, () => 0)
+    const { size } = await stat(file)
     for (let index = 0; index < pieceCount(pack); index += 1) {
-      if (isHeld(held, index) && index * pack.pieceLength + lengthOfPiece(pack, index) <= size) setHeld(none, index, true)
+      if (isHeld(said, index) && index * pack.pieceLength + lengthOfPiece(pack, index) <= size) setHeld(none.held, index, true)
     }
-    return none
+    return { held: none.held, sure: boot === null || (boot !== "" && boot === await bootOfMachine()) }
   } catch {
     return none
   }
 }
 
-const writeState = async (file: string, pack: StoredPack, held: Uint8Array): Promise<void> => {
-  const state = JSON.stringify({ v: 1, length: pack.length, pieceLength: pack.pieceLength, held: Buffer.from(held).toString("base64") })
+/** `boot`: undefined when the data was synced. */
+const writeState = async (file: string, pack: StoredPack, held: Uint8Array, boot: string | undefined): Promise<void> => {
+  const state = JSON.stringify({ v: 1, length: pack.length, pieceLength: pack.pieceLength, held: Buffer.from(held).toString("base64"), boot: boot ?? null })
   const aside = `${stateOf(file)}.new`
   const handle = await open(aside, "w", 0o600)
   try {
     await handle.writeFile(state)
-    await handle.datasync()
+    if (boot === undefined) await handle.datasync()
   } finally {
     await handle.close()
   }

@@ -107,7 +107,7 @@ const open = async (opening: Opening, say: (message: FromChild) => void): Promis
     if (packs.has(pack.infoHash)) return
     if (packs.size >= packsMax) return notice(`Pack ${pack.sha256.slice(0, 12)} is not taken: this process holds ${packsMax} packs.`)
     const opened = await openPack(pack, {
-      client, file: join(opening.directory, pack.sha256), directory: opening.directory,
+      client, file: join(opening.directory, pack.sha256), directory: opening.directory, own: opening.device, now,
       downloads: () => limits.downloadMax >= 0, uploads: () => limits.uploadMax >= 0, onGuilt,
       onDamage: (why) => say({ type: "damaged", infoHash: pack.infoHash, why }),
       onDone: (id, fault) => say({ type: "done", id, fault: fault?.slice(0, 1_000) ?? null }),

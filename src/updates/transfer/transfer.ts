@@ -24,6 +24,8 @@ import { heldByState, writeWholeState } from "./piece-store.ts"
 import { shortPath } from "./short-path.ts"
 
 export interface TransferOptions {
+  /** This device as others know it, 64 hex digits: who fetches together shares the pieces out by it. */
+  readonly device: string
   /** Where packs lie, `HOME/updates/packs`. */
   readonly directory: string
   /** Where the process's socket lies, `HOME/run`. */
@@ -108,7 +110,7 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
     run, memoryBytesMax, now, notice,
     ...options.entry === undefined ? {} : { entry: options.entry }, ...options.pausesMs === undefined ? {} : { pausesMs: options.pausesMs },
     opening: (socket) => ({
-      directory, socket, memoryBytesMax, limits, mirrors, banned: [...banned.keys()], patience: { ...defaultPatience, ...options.patience }, tracker: options.tracker ?? null
+      directory, device: options.device, socket, memoryBytesMax, limits, mirrors, banned: [...banned.keys()], patience: { ...defaultPatience, ...options.patience }, tracker: options.tracker ?? null
     }),
     needed: () => fetches.size > 0 || (options.tracker !== undefined && [...known.values()].some((pack) => pack.seeding)),
     onStart: (send, tracker) => {

@@ -1,0 +1,57 @@
+/** A real daemon makes a channel, publishes and follows it: what the commands say, what lies on the disk, and what is left after `kill -9`. */
+import { mkdirSync, statSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import t from "tap"
+import { homesOf, testNode } from "./daemon-process.ts"
+
+t.test("from a key to a release that the same node is offered", async (t) => {
+  const homes = homesOf(t)
+  const node = await testNode(t, join(homes, "cellar"), { name: "cellar", isolated: true }).start()
+  t.match(await node.run(["release", "list"]), { code: 0, out: /No channel is made in this mesh/ })
+  t.match(await node.refused(["release", "init", "hill"]), { kind: "not-found", code: 4, hint: "kos release key" })
+  const key = await node.ask("release.key")
+  t.equal(key.name, "cellar")
+  t.same((await node.ask("release.key")).events, [], "said once")
+  const stick = await node.ask("release.key", ["--out", join(homes, "stick.key"), "--name", "drawer"])
+  t.equal(statSync(join(homes, "stick.key")).mode & 0o777, 0o600)
+  t.equal(stick.sealed, false)
+  const begun = await node.ask("release.init", ["hill", "--signer", "cellar", "--signer", join(homes, "stick.key"), "--threshold", "2"])
+  t.same(begun.proposals.map(({ state }) => state), ["waiting", "waiting"])
+  t.match(await node.refused(["release", "publish"]), { kind: "pending", code: 8 })
+  t.match((await node.run(["release", "sign"])).out, /2 proposals are open, 0 of them for this node's key/)
+  await node.ask("release.sign", ["all", "--key", join(homes, "stick.key")])
+  t.match(await node.refused(["release", "sign", "all", "--as", "agent:helper"]), { kind: "denied", code: 5 })
+  const tree = join(homes, "tree")
+  mkdirSync(join(tree, "bin"), { recursive: true })
+  writeFileSync(join(tree, "bin/kos"), "#!/bin/sh\necho '{\"version\":\"9.0.0\",\"reads\":[],\"writes\":[]}'\n", { mode: 0o755 })
+  writeFileSync(join(tree, "text"), "x".repeat(100_000))
+  const packed = await node.ask("release.pack", [tree, "kos@9.0.0", "--kind", "bundle", "--platform", "any", "--note", "for everybody", "--ring", "canary", "--permille", "500", "--check", "works=bin/kos status"])
+  const id = packed.proposals[0]?.id ?? ""
+  t.match((await node.run(["release", "show", id.slice(0, 8)])).out, /\+ kos\/kos@9\.0\.0@any .*ring canary, 500 of 1000/)
+  await node.ask("release.sign", [id.slice(0, 8), "--key", join(homes, "stick.key")])
+  const published = await node.ask("release.publish", ["hill"])
+  t.equal(published.channel.here, true)
+  t.match((await node.run(["release", "publish"])).out, /nothing new to publish/)
+  t.equal((await node.run(published.follow.split(" ").slice(1))).code, 0)
+  const offered = await node.until("update.check", [], ({ channels }) => channels.some(({ name, trust }) => name === "hill" && trust === "fresh"))
+  t.same(offered.channels.map(({ name, trust }) => [name, trust]), [["hill", "fresh"]])
+  t.same((await node.ask("update.list", ["--all"])).map(({ id: release, version }) => [release, version]), [[packed.release, "9.0.0"]])
+  // Not stopped, killed: what is needed to go on lies on the disk.
+  await node.kill()
+  await node.start()
+  const [row] = await node.ask("release.list")
+  t.same(row?.releases.map(({ id: release, ring, permille }) => [release, ring, permille]), [[packed.release, "canary", 500]])
+  t.equal(row?.code, published.channel.code)
+  await node.ask("release.yank", ["kos@9.0.0", "--reason", "a mistake"])
+  const [open] = (await node.ask("release.list"))[0]?.waiting ?? []
+  await node.ask("release.sign", ["all", "--key", join(homes, "stick.key")])
+  t.same((await node.ask("release.publish")).channel.yanked.map(({ reason }) => reason), ["a mistake"])
+  t.match(await node.refused(["release", "withdraw", open?.id ?? ""]), { kind: "conflict" })
+  const rotated = await node.ask("release.rotate", ["hill", "--threshold", "1", "--online"])
+  t.same(rotated.proposals.map(({ role }) => role), ["root"])
+  await node.ask("release.withdraw", [rotated.proposals[0]?.id ?? "", "--reason", "later"])
+  await node.ask("release.delegate", ["acme", "--area", "agents", "--signer", key.key])
+  t.match(await node.refused(["release", "sign", "all", "--key", join(homes, "none")]), { kind: "not-found" })
+  t.equal((await node.run(["release", "list"])).code, 0)
+  t.equal(await node.stop(), 0)
+})
