@@ -65,7 +65,11 @@ t.test("every operation answers over the socket with what its schema says", asyn
     "config.resolve": { conflict: "a.b", choice: 1 }, "config.explain": { path: "a.b" }, "approval.show": { id: "x" }, "approval.allow": { id: "x" }, "approval.deny": { id: "x" }, "agent.show": { name: "x" }, "agent.apply": { text: "" }, "agent.remove": { name: "x" },
     "agent.start": { name: "x" }, "agent.stop": { name: "x" }, "memory.show": { page: "m/p" }, "memory.add": { page: "m/p", text: "x" }, "memory.edit": { page: "m/p", text: "x" },
     "memory.forget": { page: "m/p" }, "memory.history": { page: "m/p" }, "memory.search": { words: ["x"] },
-    "vault.set": { name: "x", value: "y" }, "vault.get": { name: "x" }, "vault.rotate": { name: "x" }, "vault.remove": { name: "x" }
+    "vault.set": { name: "x", value: "y" }, "vault.get": { name: "x" }, "vault.rotate": { name: "x" }, "vault.remove": { name: "x" },
+    "update.show": { release: "1.0.0" }, "update.plan": { release: "1.0.0" }, "update.fetch": { release: "1.0.0" }, "update.advise": { release: "1.0.0" }, "update.export": { file: "/f" }, "update.import": { file: "/f" },
+    "seed.add": { release: "1.0.0" }, "seed.remove": { what: "1.0.0" },
+    "release.init": { name: "hill" }, "release.pack": { path: "/d", release: "kos@1.0.0", kind: "bundle" }, "release.yank": { release: "kos@1.0.0", reason: "x" }, "release.delegate": { publisher: "acme", area: "agents", signer: ["a"] },
+    "release.withdraw": { proposal: "1" }, "release.show": { proposal: "1" }
   }
   for (const op of operations.filter(({ place }) => place !== "local")) {
     const items: Array<unknown> = []

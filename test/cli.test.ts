@@ -161,7 +161,10 @@ t.test("--json is one value for every operation, and people get text", async (t)
     "event.at": ["@1", "a.b"], "config.get": ["a.b"], "config.set": ["a.b", "1"], "config.unset": ["a.b"], "config.diff": ["-"], "config.apply": ["-"], "config.revert": ["@1"],
     "config.resolve": ["a.b", "1"], "config.explain": ["a.b"], "approval.show": ["x"], "approval.allow": ["x"], "approval.deny": ["x"], "agent.show": ["x"], "agent.apply": ["-"], "agent.remove": ["x"], "agent.start": ["x"], "agent.stop": ["x"],
     "memory.show": ["m/p"], "memory.add": ["m/p", "x"], "memory.edit": ["m/p", "--field", "a=1"], "memory.forget": ["m/p"], "memory.history": ["m/p"], "memory.search": ["x"],
-    "vault.set": ["x"], "vault.get": ["x"], "vault.rotate": ["x"], "vault.remove": ["x"]
+    "vault.set": ["x"], "vault.get": ["x"], "vault.rotate": ["x"], "vault.remove": ["x"],
+    "update.show": ["1.0.0"], "update.plan": ["1.0.0"], "update.fetch": ["1.0.0"], "update.advise": ["1.0.0"], "update.export": ["f"], "update.import": ["f"], "seed.add": ["1.0.0"], "seed.remove": ["1.0.0"],
+    "release.init": ["hill"], "release.pack": ["d", "kos@1.0.0", "--kind", "bundle"], "release.yank": ["kos@1.0.0", "--reason", "x"], "release.delegate": ["acme", "--area", "agents", "--signer", "a"],
+    "release.withdraw": ["1"], "release.show": ["1"]
   }
   for (const op of operations.filter(({ place, name }) => place !== "local" && name !== "config.edit")) {
     const argv = [...wordsOf(op).split(" "), ...(words[op.name] ?? [])]

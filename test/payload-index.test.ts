@@ -1,11 +1,13 @@
 /** The index and the chunker: what is decoded adds up, whatever bytes come. */
-import { join } from "node:path"
 import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { zstdCompressSync } from "node:zlib"
 import { Result } from "effect"
 import t from "tap"
 import { decodeCbor, encodeCbor } from "../src/codec/cbor.ts"
 import { seededRandom } from "../src/swarm/carriers/memory.ts"
 import { chunksOf, cut } from "../src/updates/payload/fastcdc.ts"
+import { unpackFrame } from "../src/updates/payload/frames.ts"
 import { decodeIndex, encodeIndex, indexBytesMax } from "../src/updates/payload/index-file.ts"
 import type { PayloadIndex } from "../src/updates/payload/payload.ts"
 import { hashPieces, infoHash, pieceLengthFor, torrentFile } from "../src/updates/payload/torrent.ts"
@@ -110,6 +112,7 @@ t.test("an index that does not add up is refused", async (t) => {
     "a patch without a base": packs({ ...patch, base: undefined }),
     "a chunk in no pack": packs({ ...pack, frames: pack.frames.slice(1) }),
     "a frame beyond the pack": frames({ ...frame, offset: pack.ref.length }, ...pack.frames.slice(1)),
+    "a last frame that ends beyond the pack": frames(...pack.frames.slice(0, -1), { ...pack.frames.at(-1)!, size: pack.frames.at(-1)!.size + 1 }),
     "a frame that unpacks to a gigabyte": frames({ ...frame, raw: 2 ** 30 }, ...pack.frames.slice(1)),
     "a frame larger than what is in it": frames({ ...frame, size: 2 * frame.raw }),
     "a place beyond its frame": frames({ ...frame, places: [{ ...place, offset: frame.raw }] }, ...pack.frames.slice(1)),
@@ -140,4 +143,11 @@ t.test("bytes that are no index are refused, and nothing throws", async (t) => {
   }
   t.ok(refused > 150, `${refused} of 400 refused`)
   for (let n = 0; n < 200; n++) t.ok(Result.isFailure(decodeIndex(noise(n, 300))))
+})
+
+t.test("a frame never unpacks to more than its index says", async (t) => {
+  const bomb = zstdCompressSync(Buffer.alloc(64 * 1_048_576))
+  t.ok(bomb.length < 10_000)
+  await t.rejects(unpackFrame(bomb, 1_000, undefined), { code: "ERR_BUFFER_TOO_LARGE" })
+  t.equal((await unpackFrame(zstdCompressSync(Buffer.alloc(1_000)), 1_000, undefined)).length, 1_000)
 })

@@ -73,6 +73,8 @@ t.test("a release is the same bytes each time, and its packs are append-only", a
   t.ok((world.made[3]?.packs[1]?.ref.length ?? 0) < 0.75 * (world.made[3]?.packs[0]?.ref.length ?? 0), "a patch is worth it")
   const same = await publish(join(world.dir, "again"), { source: tree(world, 1), earlier: world.made.slice(0, 2).map(({ index }) => index) })
   t.same(same.packs, [], "nothing new, no pack")
+  const full = await publish(join(world.dir, "again"), { source: tree(world, 0), earlier: world.made.slice(0, 1).map(({ index }) => index), full: true })
+  t.same(full.packs, [], "a full pack that is there already is none")
 })
 
 t.test("any older base ends at the release, and brings what it has", async (t) => {
@@ -111,10 +113,13 @@ t.test("a base that was changed since gives what still fits, and is no patch bas
   fresh(world)
   const changed = join(world.dir, "changed")
   cpSync(world.trees[2] ?? "", changed, { recursive: true, verbatimSymlinks: true })
-  writeFileSync(join(changed, "large1"), prose(999, 300_000))
-  appendFileSync(join(changed, "large4"), "a person was here")
-  const report = await ends(world, device(world, { local: [{ form: "tree", path: changed, index: world.indexes[2]! }] }))
-  t.ok(report.local > 0.5 * report.of && report.patched === 0 && report.packs > 0, JSON.stringify(report))
+  for (const sameLength of [true, false]) {
+    fresh(world)
+    writeFileSync(join(changed, "large5"), prose(999, 600_000))
+    if (!sameLength) appendFileSync(join(changed, "large4"), "a person was here")
+    const report = await ends(world, device(world, { local: [{ form: "tree", path: changed, index: world.indexes[2]! }] }))
+    t.ok(report.local > 0.5 * report.of && report.patched === 0 && report.packs > 0, JSON.stringify(report))
+  }
 })
 
 t.test("local sources that are gone, are no tree or cannot be packed are passed over", async (t) => {
@@ -270,7 +275,7 @@ t.test("killed at any moment, it goes on from what is on the disk", async (t) =>
   const random = seededRandom(6, "kill")
   const argument = [join(world.dir, "index"), join(world.dir, "work"), world.trees[1] ?? "", join(world.dir, "packs")]
   let killed = 0
-  for (let n = 0; n < 6; n++) {
+  for (let n = 0; n < 4; n++) {
     if (n % 2 === 0) emptied(join(world.dir, "work"))
     const child = spawn(process.execPath, [join(import.meta.dirname, "payload-child.ts"), ...argument], { stdio: ["ignore", "pipe", "inherit"] })
     const at = random() * (world.indexes[3]?.payload.length ?? 0)
@@ -283,7 +288,7 @@ t.test("killed at any moment, it goes on from what is on the disk", async (t) =>
     if (!said.includes("done")) killed += 1
     if (n % 2 === 1) t.ok((await ends(world, device(world, { local: [tree(world, 1)] }))).kept > 0)
   }
-  t.ok(killed >= 3, `${killed} of 6 killed`)
+  t.ok(killed >= 2, `${killed} of 4 killed`)
 })
 
 t.test("a full disk is said with the bytes that are needed", async (t) => {

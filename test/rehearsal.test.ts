@@ -10,7 +10,8 @@ import { confinedLimits, startConfined } from "../src/updates/rehearsal/confined
 import { decodeLine, type Digest, type DocumentLine, gatherDigest, type Line } from "../src/updates/rehearsal/digest.ts"
 import { findIsolation, isolationLevels } from "../src/updates/rehearsal/isolate.ts"
 import { encodeLine, encodeRecord, readLines, readRecords, type Record as Sent } from "../src/updates/rehearsal/wire.ts"
-import { fakeTree, openNode, processesWith, rehearseHere, workingLevels } from "./rehearsal-world.ts"
+import { openTrials, trialsMax } from "../src/boot/try-modules.ts"
+import { fakeTree, now, openNode, processesWith, rehearseHere, workingLevels } from "./rehearsal-world.ts"
 
 const log = "ab".repeat(32)
 const hash = (text: string): string => text.padEnd(32, "0").slice(0, 32)
@@ -198,6 +199,9 @@ const hostile: Readonly<Record<string, { readonly main: string; readonly fault: 
   "spins": { main: `${hello}; for (;;);`, fault: /longer than 1 s/, ms: 1_000 },
   "takes all memory": { main: `${hello}; const all = []; for (;;) all.push(Buffer.alloc(16e6, 1))`, fault: /MiB of memory/ },
   "fills the disk": { main: `${hello}; for (let i = 0;; i++) fs.writeFileSync("f" + i, Buffer.alloc(4e6, 1))`, fault: /wrote more than|exit code|ended before/ },
+  "nests deeper than a path may be long, and locks it": {
+    main: `${hello}; for (let i = 0; i < 1500; i++) { fs.mkdirSync("deep-as-a-well"); process.chdir("deep-as-a-well") }; fs.mkdirSync("x"); fs.writeFileSync("x/y", ""); fs.chmodSync("x", 0); process.exit(3)`, fault: /exit code 3/
+  },
   "reports a fault": { main: `${hello}; fs.writeSync(3, '{"kind":"fault","why":"I do not like it"}\\n'); process.exit(1)`, fault: /could not fold the events: I do not like it/ }
 }
 
@@ -225,4 +229,24 @@ t.test("a hostile new version gets a report, and leaves nothing behind", async (
   t.same(processesWith(`${home}/trees`), [], "nothing runs on")
   t.equal(node.journal.length(), length, "nothing was written into the log")
   t.ok(readFileSync(`${home}/home/keys/device`).byteLength > 0)
+})
+
+t.test("trials outlive a daemon as what ended; what was half begun is gone; no more are kept than may be", async (t) => {
+  const state = (id: string, sinceMs: number) => JSON.stringify({
+    id, name: "gardener", version: "1.0.0", release: null, entry: "main.mjs", state: "running", why: null, sinceMs, events: 3, isolation: { by: "bubblewrap", network: true, writes: true, says: "" }
+  })
+  const ids = Array.from({ length: trialsMax }, (_, i) => `0000000${i}`)
+  const home = t.testdir({
+    trials: { ...Object.fromEntries(ids.map((id, i) => [id, { "trial.json": state(id, trialsMax - i), log: "one\ntwo" }])), aaaaaaaa: { tree: { "main.mjs": "" } }, bbbbbbbb: { "trial.json": state("other", 1) } }, module: { "main.mjs": "" }
+  })
+  const trials = await openTrials({ root: `${home}/trials`, kos: home, now, notice: () => undefined })
+  t.same((await trials.list()).map(({ id }) => id), ids.toReversed(), "by when they were begun")
+  t.match(await trials.show("00000003"), { trial: { state: "ended", why: "the daemon that ran it ended", events: 3 }, log: ["one", "two"], events: [] })
+  t.same(readdirSync(`${home}/trials`).toSorted(), ids)
+  const module = { name: "gardener", version: "1.0.0", release: undefined, entry: "main.mjs", tree: `${home}/module` }
+  await t.rejects(trials.start(module), /8 trials are kept; drop one first/)
+  await t.rejects(trials.drop("0"), /several trials begin with 0/)
+  await trials.drop("00000003")
+  await t.rejects(trials.start(module), /its node|could not|no tree|ended/, "then there is room; without a kOS to run beside it it is refused")
+  t.equal((await trials.list()).length, trialsMax - 1)
 })

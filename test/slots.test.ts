@@ -3,9 +3,12 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync,
 import t, { type Test } from "tap"
 import { Effect } from "effect"
 import { deadlineMsMax, generationsMax, openDirectorySlots, SlotError, triesMax } from "../src/boot/slots-directories.ts"
+import { holder } from "../src/boot/lock.ts"
 import { launcherGone, launchOf } from "../src/boot/slots-launcher.ts"
 import { eventually, homesOf } from "./daemon-process.ts"
 import { releaseId, SlotsHome, writeVersion } from "./slots-help.ts"
+
+t.setTimeout(120_000)
 
 /** Why it was refused. */
 const reasonOf = (work: Promise<unknown>): Promise<string> => work.then(() => "done", (cause: unknown) => (cause instanceof SlotError ? cause.reason : String(cause)))
@@ -137,7 +140,7 @@ t.test("what lies in the place is decoded as hostile, and what a crash left is c
   writeFileSync(`${place.root}/gen/0011.json`, readFileSync(`${place.root}/gen/0002.json`))
   writeFileSync(`${place.root}/gen/0002.json`, "{\"v\":1,\"generation\":2,\"name\":\"../../etc\"}")
   writeFileSync(`${place.root}/current.new`, "")
-  for (const text of ["", "1 3", "1 3 2 60 0 0", "2 3 2 60 0", "1 0 2 60 0", "1 -3 2 60 0", `1 3 2 60 ${"9".repeat(40)}`, "\u0000".repeat(9_000)]) {
+  for (const text of ["", "1 3", "1 3 2 60 0 0", "2 3 2 60 0", "1 0 2 60 0", "1 3 2 60 08 ", "1 -3 2 60 0", `1 3 2 60 ${"9".repeat(40)}`, "\u0000".repeat(9_000)]) {
     writeFileSync(`${place.root}/trial`, text)
     t.equal((await slots.list()).find(({ state }) => state === "trial"), undefined, JSON.stringify(text.slice(0, 20)))
     t.equal(await slots.beginTry(), undefined)
@@ -243,10 +246,22 @@ t.test("code 75 means: start again", async (t) => {
     t.match(await slots.failed(), { slot: { generation: 2 }, why: "it says so itself" })
     await place.end(run)
   })
+  t.test("also for one that failed before, when a person asks for it again", async (t) => {
+    place.forget()
+    await slots.activate(await place.stage(slots, "bad", 3), trial)
+    const run = place.launch()
+    t.ok(await eventually(() => place.lines().includes("runs 1")))
+    writeVersion(`${place.root}/gen/0003`, "good")
+    await slots.activate(3, trial)
+    const pid = await holder(place.home)
+    if (pid !== undefined) process.kill(pid, "SIGUSR1")
+    t.ok(await eventually(() => place.lines().includes("runs 3")))
+    t.same(place.lines(), ["start 3 1 -", "start 3 1 -", "start 1 0 3", "runs 1", "start 3 1 -", "runs 3"])
+    await place.end(run)
+  })
   t.test("but not for ever", async (t) => {
     place.forget()
-    await slots.settle(2)
-    writeVersion(`${place.root}/gen/0001`, "again")
+    writeVersion(`${place.root}/gen/0003`, "again")
     const run = place.launch()
     t.equal(await run.ended, 75)
     t.equal(place.lines().length, 5)
@@ -312,8 +327,8 @@ t.test("on a disk that takes nothing the current version runs, and nothing is tr
 t.test("what the launcher tells the daemon, and a launcher that is gone", async (t) => {
   t.equal(launchOf({}), undefined)
   t.equal(launchOf({ KOS_LAUNCHER: "1", KOS_SLOT: "x" }), undefined)
-  t.same(launchOf({ KOS_LAUNCHER: "1", KOS_SLOT: "3", KOS_TRIAL: "1", KOS_LAUNCHER_PID: "42" }), { slot: 3, trial: true, rolledBack: undefined, pid: 42 })
-  t.same(launchOf({ KOS_LAUNCHER: "1", KOS_SLOT: "0", KOS_ROLLED_BACK: "4" }), { slot: 0, trial: false, rolledBack: 4, pid: undefined })
+  t.same(launchOf({ KOS_LAUNCHER: "1", KOS_SLOT: "3", KOS_TRIAL: "1", KOS_LAUNCHER_PID: "42" }), { slot: 3, trial: true, rolledBack: undefined, pid: 42, factory: undefined })
+  t.same(launchOf({ KOS_LAUNCHER: "1", KOS_SLOT: "0", KOS_ROLLED_BACK: "4" }), { slot: 0, trial: false, rolledBack: 4, pid: undefined, factory: undefined })
   let parent = 42
   const gone = Effect.runPromise(launcherGone({ KOS_LAUNCHER: "1", KOS_SLOT: "3", KOS_LAUNCHER_PID: "42" }, () => parent)).then(() => "gone")
   parent = 1

@@ -66,7 +66,7 @@ export const sideOf = (t: Test, name: string, more: Partial<TransferOptions> = {
   const bans: Array<string> = []
   const transfer = openTransfer({
     device: createHash("sha256").update(name).digest("hex"), directory, run: join(home, "run"), now: () => performance.now(), notice: (text) => { notices.push(text) }, pausesMs: [50, 100, 150], ...more,
-    patience: { wantedEveryMs: 500, mirrorAfterMs: 1_000, stallMsMax: 10_000, ...more.patience }
+    patience: { wantedEveryMs: 300, mirrorAfterMs: 500, stallMsMax: 10_000, ...more.patience }
   })
   transfer.onBan((device) => { bans.push(device) })
   t.teardown(() => transfer.close())

@@ -1,11 +1,10 @@
 /** Packs that are fetched and served by real processes, joined over loopback and streams in memory. */
 import { fork } from "node:child_process"
 import { once } from "node:events"
-import { existsSync, readdirSync, readFileSync, readlinkSync, truncateSync, openSync, writeSync, closeSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { setTimeout as delay } from "node:timers/promises"
 import t from "tap"
-import { deviceA, deviceB, holds, joined, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, until, whole } from "./transfer-lab.ts"
+import { deviceA, deviceB, holds, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, until, whole } from "./transfer-lab.ts"
 
 t.test("a pack travels over a socket that is handed over, and over a stream that is joined", async (t) => {
   const pack = await packOf(t, 9 * mebibyte + 12_345)
@@ -81,59 +80,6 @@ t.test("a pack from a stick is checked before it counts", async (t) => {
   t.equal(sha256Of((await side.file(pack.ref.sha256)) ?? ""), pack.ref.sha256)
 })
 
-t.test("the process is killed at any moment and the fetch goes on with what is whole", async (t) => {
-  const pack = await packOf(t, 16 * mebibyte, 5)
-  // So slow that each kill hits a fetch that is under way.
-  const [a, b] = [sideOf(t, "a"), sideOf(t, "b", { limits: { uploadMax: 0, downloadMax: 6 * mebibyte } })]
-  await holds(a, pack)
-  neighbours(b, deviceB, [[a, deviceA]], "lan")
-  let bytes = 0
-  let kills = 0
-  const fetching = b.ensure(pack.ref, whole(pack), { ...soon(30_000), onBytes: (more) => { bytes += more } })
-  for (const after of [2, 6, 9]) {
-    await until(`${after} pieces`, () => bytes >= after * mebibyte)
-    const { pid } = await b.status()
-    if (pid === undefined) continue
-    process.kill(pid, "SIGKILL")
-    kills += 1
-    await until("another process", async () => {
-      const now = (await b.status()).pid
-      return now !== undefined && now !== pid
-    })
-    if (after === 9) b.setLimits({ uploadMax: 0, downloadMax: 0 })
-  }
-  t.equal(sha256Of(await fetching), pack.ref.sha256)
-  t.equal(kills, 3)
-  t.ok(bytes <= pack.ref.length, "a piece that is whole is not fetched twice")
-  t.ok(b.notices.some((text) => text.includes("SIGKILL")))
-})
-
-t.test("limits are kept, change while it runs, and -1 stops everything", async (t) => {
-  const pack = await packOf(t, 8 * mebibyte, 6)
-  const [a, b] = [sideOf(t, "a", { limits: { uploadMax: 2 * mebibyte, downloadMax: 0 } }), sideOf(t, "b")]
-  await holds(a, pack)
-  neighbours(b, deviceB, [[a, deviceA]])
-  let bytes = 0
-  const fetching = b.ensure(pack.ref, whole(pack), { ...soon(30_000), onBytes: (more) => { bytes += more } })
-  await until("a piece", () => bytes > 0)
-  const [from, before] = [performance.now(), bytes]
-  await until("two more pieces", () => bytes >= before + 2 * mebibyte)
-  const rate = (bytes - before) / ((performance.now() - from) / 1_000)
-  t.ok(rate < 4 * mebibyte, `${Math.round(rate / 1_000)} kB/s with 2 MiB/s allowed`)
-  b.setLimits({ uploadMax: -1, downloadMax: -1 })
-  await until("no wire", async () => (await b.status()).seeds.every((seed) => seed.wires === 0))
-  const stopped = bytes
-  await delay(600)
-  t.ok(bytes - stopped <= mebibyte, "nothing comes")
-  a.setLimits({ uploadMax: 0, downloadMax: 0 })
-  b.setLimits({ uploadMax: 0, downloadMax: 0 })
-  t.equal(sha256Of(await fetching), pack.ref.sha256, "and goes on when it may")
-  const c = sideOf(t, "c", { patience: { stallMsMax: 1_000 } })
-  a.setLimits({ uploadMax: -1, downloadMax: 0 })
-  neighbours(c, "cc".repeat(32), [[a, deviceA]])
-  await t.rejects(c.ensure(pack.ref, [{ offset: 0, length: 1 }], soon()), { message: /nobody gave/ }, "who may not upload serves nothing")
-})
-
 /** Inodes of sockets that listen for TCP or are bound for UDP, of this process. */
 const listening = (pid: number): ReadonlyArray<string> => {
   const inodes = new Set<string>()
@@ -199,40 +145,3 @@ t.test("a process that dies at once is left alone after some tries, and the fetc
   t.equal(side.notices.length, 5)
 })
 
-t.test("what the disk damaged is not served, and is fetched again", async (t) => {
-  const pack = await packOf(t, 4 * mebibyte, 9)
-  const [a, b] = [sideOf(t, "a"), sideOf(t, "b")]
-  await holds(a, pack)
-  await holds(b, pack)
-  const file = join(b.directory, pack.ref.sha256)
-  const rot = (path: string, at: number) => {
-    const fd = openSync(path, "r+")
-    writeSync(fd, Buffer.from("rot"), 0, 3, at)
-    closeSync(fd)
-  }
-  rot(file, 2 * mebibyte + 17)
-  neighbours(b, deviceB, [[a, deviceA]])
-  // The assembler finds a chunk that is not as signed.
-  b.bad(pack.ref, { offset: 2 * mebibyte, length: 100 })
-  t.equal(await b.ensure(pack.ref, [{ offset: 2 * mebibyte, length: 100 }], soon()), file)
-  await until("the file to be mended", () => sha256Of(file) === pack.ref.sha256)
-  t.same(b.bans, [], "nobody is banned for it")
-  // The server finds it by itself, when it reads the piece for the first time.
-  await b.close()
-  const c = sideOf(t, "c", { patience: { stallMsMax: 1_500 } })
-  const again = sideOf(t, "b")
-  rot(file, mebibyte + 5)
-  await again.seed(pack.ref)
-  neighbours(c, "cc".repeat(32), [[again, deviceB]])
-  await t.rejects(c.ensure(pack.ref, whole(pack), soon()), { message: /nobody gave/ })
-  t.same(c.bans, [], "a damaged disk sends nothing bad")
-  t.ok(again.notices.some((text) => text.includes("piece 1 is damaged on this disk")), again.notices.join(" "))
-  t.equal(await again.file(pack.ref.sha256), undefined)
-  truncateSync(file, mebibyte / 2)
-  await again.close()
-  const third = sideOf(t, "b")
-  await third.seed(pack.ref)
-  t.match((await third.status()).seeds, [{ held: 0 }], "of a file that was cut nothing is held")
-  await joined(pack.hash, [third, deviceB], [a, deviceA], "mesh")
-  t.equal(sha256Of(await third.ensure(pack.ref, whole(pack), soon())), pack.ref.sha256)
-})

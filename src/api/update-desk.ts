@@ -19,6 +19,8 @@ export interface UpdateDesk {
   readonly rollback: (generation: number | undefined, call: Call) => Answer<"update.rollback">
   readonly history: (all: boolean, limit: number) => Answer<"update.history">
   readonly channels: () => Effect.Effect<OutputOf<"update.channel">["channels"], Refusal>
+  /** R1.8: a person decided that the channel's log is followed on as it is held here. */
+  readonly settle: (channel: string, call: Call) => Effect.Effect<Done, Refusal>
   readonly slots: () => Answer<"update.slots">
   readonly advise: (release: string, stance: "advice" | "veto" | "withdrawn", text: string, call: Call) => Answer<"update.advise">
   readonly stop: (release: string | undefined, call: Call) => Effect.Effect<Done, Refusal>

@@ -3,7 +3,8 @@
  *
  * **The copy.** Nothing is copied on the disk: this daemon reads its own logs, as a rebuild does, and hands the blocks over a pipe, sealed as they are. Copying the store was weighed and left:
  * the files of a RocksDB in use are no consistent view by themselves, a copied store is refused by its own guard, its keys stand in clear, and the new version would have to open it with the
- * right to write. The pipe is isolated by construction, needs no more of the new version than that it can fold, and costs about what reading the logs costs.
+ * right to write. The pipe is isolated by construction and needs no more of the new version than that it can fold. Measured with 20,000 events in 2,645 blocks: copying takes 0.1 s and 21 MB, handing
+ * the blocks over as good as nothing; what takes time either way is the folding, 10 of 14 s.
  *
  * **The keys.** The new version gets the keys of epochs that frames here name, over the same pipe, and neither the device key, nor the log's, nor a secret. It holds them in memory. It could
  * read all of this after the switch anyway; while it rehearses it can tell nobody.
@@ -21,11 +22,10 @@
  */
 import { Result } from "effect"
 import { existsSync } from "node:fs"
-import { rm } from "node:fs/promises"
 import type { MeshView } from "../api/node.ts"
 import { frameHeader } from "../codec/frame.ts"
 import { compareDigests, differencesMax, differingDocuments, askedMax, plain } from "../updates/rehearsal/compare.ts"
-import { confinedLimits, type ConfinedLimits, type ConfinedProcess, startConfined } from "../updates/rehearsal/confined-process.ts"
+import { confinedLimits, type ConfinedLimits, type ConfinedProcess, removeHostile, startConfined } from "../updates/rehearsal/confined-process.ts"
 import { decodeLine, type Digest, gatherDigest, type Line, lineBytesMax, linesMax, type QuarantinedLine } from "../updates/rehearsal/digest.ts"
 import { findIsolation, type IsolationLevel, isolationLevels, nodeOfTree } from "../updates/rehearsal/isolate.ts"
 import { encodeRecord, readLines, rehearsalVersion } from "../updates/rehearsal/wire.ts"
@@ -84,7 +84,7 @@ export const rehearse = async (options: RehearseOptions): Promise<Rehearsed> => 
     ok: false, isolation: notBegun, events: 0, ms: Math.max(0, Math.round(now() - began)), differences: [], log: [], fault: plain(why, 500), expected: [], failing: 0, memoryBytes: 0, scratchBytes: 0, ...more
   })
   if (!existsSync(entry)) return failed(`${slot.version} has no src/main.ts: it is no tree of kOS`)
-  await rm(scratch, { recursive: true, force: true })
+  await removeHostile(scratch)
   await makeDirectory(scratch)
   try {
     // R7.1: without network and without writes outside of its copy, as well as this machine can.
@@ -121,7 +121,7 @@ export const rehearse = async (options: RehearseOptions): Promise<Rehearsed> => 
   } catch (cause) {
     return failed(cause instanceof Error ? cause.message : String(cause))
   } finally {
-    await rm(scratch, { recursive: true, force: true }).catch((cause: unknown) => options.notice("warn", `${scratch} could not be removed: ${String(cause)}`))
+    await removeHostile(scratch).catch((cause: unknown) => options.notice("warn", `${scratch} could not be removed: ${String(cause)}`))
   }
 }
 

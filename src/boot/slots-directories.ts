@@ -137,6 +137,7 @@ class Directories {
       await rm(`${root}/gen/${name}`, { force: true, recursive: true })
     }
     await syncDirectory(`${root}/gen`)
+    if (failed !== undefined && await readMeta(root, failed.generation) === undefined) await removeWhole(`${root}/failed`)
   }
 
   async list(): Promise<ReadonlyArray<Slot>> {

@@ -65,7 +65,7 @@ export const writeTrial = (root: string, { generation, tries, deadline, used }: 
   writeWhole(`${root}/trial`, `1 ${generation} ${tries} ${deadline} ${used}\n`)
 
 export const readFailed = async (root: string): Promise<Failure | undefined> => {
-  const [, generation, used, why] = /^1 (\d{1,9}) (\d{1,9}) ?(.*)/u.exec(await readText(`${root}/failed`) ?? "") ?? []
+  const [, generation, used, why] = /^1 ([1-9]\d{0,8}) (\d{1,9}) ?(.*)/u.exec(await readText(`${root}/failed`) ?? "") ?? []
   return generation === undefined || used === undefined || Number(generation) === 0 ? undefined : { generation: Number(generation), used: Number(used), why: oneLine(why ?? "") }
 }
 
@@ -147,6 +147,6 @@ const readText = async (path: string): Promise<string | undefined> => {
 
 /** The numbers after the format; none when the line is not ours. */
 const readNumbers = async (path: string): Promise<ReadonlyArray<number>> => {
-  const line = /^1((?: \d{1,9})*)\s*$/.exec(await readText(path) ?? "")?.[1] ?? ""
+  const line = /^1((?: (?:0|[1-9]\d{0,8}))*)\s*$/.exec(await readText(path) ?? "")?.[1] ?? ""
   return line.split(" ").filter((word) => word !== "").map(Number)
 }

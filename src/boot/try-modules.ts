@@ -17,14 +17,14 @@
  */
 import { Schema } from "effect"
 import { basename, dirname } from "node:path"
-import { cp, lstat, mkdir, readdir, realpath, rm } from "node:fs/promises"
+import { cp, lstat, mkdir, readdir, realpath } from "node:fs/promises"
 import { callNode } from "../api/client.ts"
 import { EventRow } from "../api/operations/common.ts"
 import { toHex } from "../codec/bytes.ts"
 import { randomBytes } from "../codec/signature.ts"
 import { uuidv7 } from "../codec/uuid.ts"
 import { plain } from "../updates/rehearsal/compare.ts"
-import { confinedLimits, type ConfinedLimits, type ConfinedProcess, directoryBytes, startConfined } from "../updates/rehearsal/confined-process.ts"
+import { confinedLimits, type ConfinedLimits, type ConfinedProcess, directoryBytes, removeHostile, startConfined } from "../updates/rehearsal/confined-process.ts"
 import { findIsolation, type IsolationLevel, isolationLevels, nodeOfTree } from "../updates/rehearsal/isolate.ts"
 import { type Trial, type TrialEvent, type TrialModule, TrialRefused, type Trials, type TrialView } from "../updates/rehearsal/trials.ts"
 import { makeDirectory, readSmall, writeWhole } from "../vault/files.ts"
@@ -83,7 +83,7 @@ export const openTrials = async (options: TrialsOptions): Promise<Trials> => {
   for (const id of await readdir(root)) {
     const found = await readTrial(place(id, "trial.json"))
     // What has no state was being begun when the daemon ended.
-    if (found?.id !== id) await rm(place(id), { recursive: true, force: true })
+    if (found?.id !== id) await removeHostile(place(id))
     else if (found.state === "running") await keep({ ...found, state: "ended", why: "the daemon that ran it ended" })
     else trials.set(id, found)
   }
@@ -179,7 +179,7 @@ export const openTrials = async (options: TrialsOptions): Promise<Trials> => {
           const { name, version, release, entry } = module
           return await run({ id, name, version, release, entry, state: "running", why: undefined, sinceMs: now(), events: 0, isolation: { by: "node-permissions", network: false, writes: false, says: "" } }, signal)
         } catch (cause) {
-          await rm(place(id), { recursive: true, force: true })
+          await removeHostile(place(id))
           throw cause
         }
       })
@@ -197,7 +197,7 @@ export const openTrials = async (options: TrialsOptions): Promise<Trials> => {
     drop: async (id) => {
       const trial = await end(get(id).id, stopped)
       trials.delete(trial.id)
-      await rm(place(trial.id), { recursive: true, force: true })
+      await removeHostile(place(trial.id))
       return trial
     },
     close: async () => {
@@ -219,7 +219,7 @@ const take = async ({ tree, entry, name }: TrialModule, to: string): Promise<voi
   if (bytes > trialTreeBytesMax) throw new TrialRefused("wrong", `it has more than ${trialTreeBytesMax / 1_048_576} MiB`)
   await mkdir(to, { recursive: true, mode: 0o700 })
   // Links stay as they are: one that leads out leads nowhere once it is shut in.
-  await cp(tree, to, { recursive: true, verbatimSymlinks: true, errorOnExist: true, force: false })
+  await cp(tree, to, { recursive: true, verbatimSymlinks: true })
     .catch((cause: unknown) => { throw new TrialRefused("failed", `it could not be copied: ${cause instanceof Error ? cause.message : String(cause)}`) })
 }
 

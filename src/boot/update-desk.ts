@@ -18,6 +18,7 @@ import { planOf } from "../updates/plan.ts"
 import type { ChannelState, Transfer } from "../updates/ports.ts"
 import { keyIdOf } from "../updates/publish/signed.ts"
 import type { Release } from "../updates/release.ts"
+import type { Trials } from "../updates/rehearsal/trials.ts"
 import { compareVersions } from "../updates/version.ts"
 import { endingsOf, next, type WayGoal } from "../updates/way.ts"
 import type { MeshNode } from "./mesh-node.ts"
@@ -25,13 +26,16 @@ import type { Runtime } from "./mesh-runtime.ts"
 import { limitsOf, type Seeding } from "./seeding.ts"
 import type { Engine, EngineParts } from "./update-engine.ts"
 import { planFacts } from "./update-facts.ts"
+import { slotOf } from "./update-slots.ts"
+import { makeTrialDesk } from "./update-trials.ts"
 
 export interface DeskParts extends EngineParts {
   readonly engine: Engine
   readonly seeding: Seeding
   readonly transfer: Transfer
-  readonly trials: Pick<UpdateDesk, "try">
+  readonly trials: Trials
   readonly stick: Pick<UpdateDesk, "export" | "import">
+  readonly settle: (logKey: string) => Promise<void>
   /** Settings may have named another set of channels. */
   readonly follow: () => Promise<void>
 }
@@ -145,8 +149,19 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
     return found
   }
 
+  const { try: tryModule } = makeTrialDesk({
+    trials: parts.trials, node, find,
+    stage: async (release, call) => {
+      const { why } = await ask(release, "staged", call)
+      const slot = slotOf(await (await slots.of(release.custom)).slots.list(), release.id)
+      if (slot === undefined) throw new Refusal({ kind: "failed", detail: `${release.custom.name} ${release.custom.version} could not be unpacked: ${why}`, hint: `kos update plan ${release.id.slice(0, 8)}` })
+      return slot.path
+    },
+    apply: (release, call) => applyOne(release, { overrideVeto: false, despite: false, insist: false }, call)
+  })
+
   return {
-    ...parts.trials, ...parts.stick,
+    try: tryModule, ...parts.stick,
 
     check: (channel) => tried(async () => {
       await parts.follow()
@@ -204,29 +219,12 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       }
     }),
 
-    apply: (text, { overrideVeto, despite, insist }, call) => tried(async () => {
+    apply: (text, wish, call) => tried(async () => {
       const offers = await offersOf()
       const best = text === undefined ? offers.find(({ kind, verdict }) => kind === "bundle" && verdict !== "unfit") ?? offers.find(({ verdict }) => verdict !== "unfit") : undefined
       if (text === undefined && best === undefined) throw new Refusal({ kind: "not-found", detail: "nothing is offered that is newer than what runs and fits", hint: "kos update list --all" })
-      const release = text === undefined ? engine.all().find(({ id }) => id === best?.id) ?? find(best?.id ?? "") : find(text)
-      const what = `${release.custom.name} ${release.custom.version}`
-      const row = await rowOf(release)
-      if (row.running) throw new Refusal({ kind: "conflict", detail: `${what} runs here already`, hint: "kos update slots" })
-      const component = await slots.of(release.custom)
-      if (!component.launched) throw new Refusal({ kind: "policy", detail: "this daemon was started without its launcher, so nobody could bring the old version back", hint: "start the node with npm start, or with kos-launch daemon run" })
-      if (node().members.view().members.get(node().vault.deviceId)?.role === "seeder") throw new Refusal({ kind: "denied", detail: "this node is a seeder: it writes no events, and each step of an update is one", hint: "kos node role NODE reader" })
-      const vetoes = adviceOn(node(), release.id, settingTexts(runtime().settings.get(), "update.veto")).filter(({ counts }) => counts)
-      if (vetoes.length > 0 && !overrideVeto) throw new Refusal({ kind: "policy", detail: `${vetoes.map(({ actor, node: who, text: said }) => `${actor === "device" ? who : `${actor} of ${who}`} vetoes ${what}${said === "" ? "" : `: ${said}`}`).join("; ")}`, hint: `kos update apply ${release.custom.version} --override-veto` })
-      const { why, restarting, reached } = await ask(release, "committed", call, { despite, insist })
-      const differences = engine.known(release).rehearsal?.report.differences ?? []
-      if (!restarting && !reached) {
-        const { way } = await engine.facts(node(), release)
-        const step = next(release, way)
-        if (step._tag === "Wait" && (step.for === "turn" || step.for === "window" || step.for === "restart")) return { release: await rowOf(release), summary: `${what} waits: ${why}`, restarting: false, differences }
-        throw new Refusal({ kind: way.judgement.fits ? "failed" : "conflict", detail: `${what} was not taken: ${why}`, ...(step._tag === "Wait" && differences.length > 0 ? { hint: `kos update apply ${release.custom.version} --despite` } : { hint: "kos update history" }) })
-      }
-      return { release: await rowOf(release), summary: restarting ? `${what} is on trial: the node starts again with it` : `${what}: ${why}`, restarting, differences }
-    }),
+      return text === undefined ? engine.all().find(({ id }) => id === best?.id) ?? find(best?.id ?? "") : find(text)
+    }).pipe(Effect.flatMap((release) => applyOne(release, wish, call))),
 
     boot: (generation, call) => tried(async () => {
       const list = await slots.kos.slots.list()
@@ -252,6 +250,16 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
     channels: () => tried(async () => {
       await parts.follow()
       return channels.states().map(channelRow)
+    }),
+
+    settle: (name, call) => Effect.gen(function*() {
+      const state = channels.states().find((one) => one.name === name)
+      if (state === undefined) return yield* new Refusal({ kind: "not-found", detail: `no channel called ${name} is followed here`, hint: "kos update channel" })
+      yield* tried(async () => {
+        await parts.settle(state.logKey)
+        await channels.refresh(name)
+      })
+      return yield* noted(call, "update.channel", `the log of ${name} is followed on as it is held here`)
     }),
 
     slots: () => tried(async () => {
@@ -342,6 +350,30 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
         return { removed: gone.length, bytes: gone.reduce((sum, { held }) => sum + held, 0) }
       })
       return { ...yield* noted(call, "seed.remove", removed === 0 ? "this node held none of it" : `removed ${removed} ${removed === 1 ? "pack" : "packs"}`), packs: removed, bytes }
+    })
+  }
+
+  /** A person's wish, from the checks that need no work to the trial or to what it waits for. */
+  function applyOne(release: Release, { overrideVeto, despite, insist }: { readonly overrideVeto: boolean; readonly despite: boolean; readonly insist: boolean }, call: Call): Effect.Effect<OutputOf<"update.apply">, Refusal> {
+    return tried(async () => {
+      const what = `${release.custom.name} ${release.custom.version}`
+      const row = await rowOf(release)
+      if (row.running) throw new Refusal({ kind: "conflict", detail: `${what} runs here already`, hint: "kos update slots" })
+      const component = await slots.of(release.custom)
+      if (!component.launched) throw new Refusal({ kind: "policy", detail: "this daemon was started without its launcher, so nobody could bring the old version back", hint: "start the node with npm start, or with kos-launch daemon run" })
+      if (node().members.view().members.get(node().vault.deviceId)?.role === "seeder") throw new Refusal({ kind: "denied", detail: "this node is a seeder: it writes no events, and each step of an update is one", hint: "kos node role NODE reader" })
+      const vetoes = adviceOn(node(), release.id, settingTexts(runtime().settings.get(), "update.veto")).filter(({ counts }) => counts)
+      if (vetoes.length > 0 && !overrideVeto) throw new Refusal({ kind: "policy", detail: `${vetoes.map(({ actor, node: who, text: said }) => `${actor === "device" ? who : `${actor} of ${who}`} vetoes ${what}${said === "" ? "" : `: ${said}`}`).join("; ")}`, hint: `kos update apply ${release.custom.version} --override-veto` })
+      const { why, restarting, reached } = await ask(release, "committed", call, { despite, insist })
+      const report = engine.known(release).rehearsal?.report
+      const differences = [...report?.differences ?? [], ...(report?.expected ?? []).map((one) => `as expected: ${one}`)]
+      if (!restarting && !reached) {
+        const { way } = await engine.facts(node(), release)
+        const step = next(release, way)
+        if (step._tag === "Wait" && (step.for === "turn" || step.for === "window" || step.for === "restart")) return { release: await rowOf(release), summary: `${what} waits: ${why}`, restarting: false, differences }
+        throw new Refusal({ kind: way.judgement.fits ? "failed" : "conflict", detail: `${what} was not taken: ${why}`, ...(step._tag === "Wait" && differences.length > 0 ? { hint: `kos update apply ${release.custom.version} --despite` } : { hint: "kos update history" }) })
+      }
+      return { release: await rowOf(release), summary: restarting ? `${what} is on trial: the node starts again with it` : `${what}: ${why}`, restarting, differences }
     })
   }
 

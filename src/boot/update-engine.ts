@@ -10,14 +10,11 @@
  * **Invariants.** One driver. Events and settings are those of the default mesh. An action that fails is tried again after a growing pause; what can never succeed
  * becomes the step `failed`. A person's stop ends what runs beside.
  */
-import { Effect, Result } from "effect"
-import { copyFile, mkdir, rm } from "node:fs/promises"
+import { Effect } from "effect"
+import { rm } from "node:fs/promises"
 import { decideAskTurn, decideGiveBackTurn, decideOffer, sayStep } from "../commands/decide-updates.ts"
 import type { Wanted } from "../commands/dispatch.ts"
 import { badReleases, stepsOf, turnsOf } from "../projections/updates.ts"
-import { assemble } from "../updates/payload/assemble.ts"
-import { extractArchive } from "../updates/payload/archive-read.ts"
-import { decodeIndex } from "../updates/payload/index-file.ts"
 import { type AssembleReport, type LocalSource, type PayloadIndex, PayloadError } from "../updates/payload/payload.ts"
 import type { RehearsalReport, Slot, Transfer } from "../updates/ports.ts"
 import type { Release } from "../updates/release.ts"
@@ -33,7 +30,14 @@ import type { FollowedChannels } from "./update-channels.ts"
 import { type Facts, gatherFacts, planFacts } from "./update-facts.ts"
 import type { KnownReleases } from "./update-releases.ts"
 import { type Component, componentKey, slotOf, type SlotHouse } from "./update-slots.ts"
+import { fetchPayload, localSources, readIndex, stagePayload } from "./update-work.ts"
 import type { WishBook } from "./update-wishes.ts"
+
+/** What a rehearsal found, and a sentence for people. */
+export interface Rehearsal {
+  readonly report: RehearsalReport & { readonly expected?: ReadonlyArray<string> }
+  readonly says: string
+}
 
 export interface EngineParts {
   /** `HOME/updates`. */
@@ -50,7 +54,7 @@ export interface EngineParts {
   readonly releases: KnownReleases
   readonly wishes: WishBook
   readonly transfer: Transfer
-  readonly rehearse: (node: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => Promise<RehearsalReport>
+  readonly rehearse: (node: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => Promise<Rehearsal>
   readonly watch: (node: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => Promise<HealthVerdict>
   readonly holders: (pack: string) => Promise<ReadonlyArray<string>>
 }
@@ -60,7 +64,7 @@ export interface Known {
   index: PayloadIndex | undefined
   payload: string | undefined
   report: AssembleReport | undefined
-  rehearsal: { readonly generation: number; readonly report: RehearsalReport } | undefined
+  rehearsal: Rehearsal & { readonly generation: number } | undefined
   health: { readonly generation: number; verdict: HealthVerdict | undefined } | undefined
   fault: string | undefined
   stop: boolean
@@ -318,39 +322,8 @@ export const makeEngine = (parts: EngineParts): Engine => {
 
   const workOf = ({ id }: Pick<Release, "id">): string => `${parts.directory}/work/${id}`
 
-  const indexOf = async (release: Release): Promise<PayloadIndex> => {
-    const mine = knownOf(release)
-    if (mine.index !== undefined) return mine.index
-    const decoded = decodeIndex(await channels.index(release))
-    if (Result.isFailure(decoded)) {
-      mine.fault = decoded.failure.message
-      throw decoded.failure
-    }
-    const { payload } = decoded.success
-    // R3.1: what is signed twice must be the same.
-    if (payload.sha256 !== release.custom.payload.sha256 || payload.length !== release.custom.payload.length || payload.form !== release.custom.payload.form) {
-      mine.fault = "its index and its own words name different payloads"
-      throw new Error(mine.fault)
-    }
-    mine.index = decoded.success
-    return decoded.success
-  }
-
-  /** Trees and images on this device that may have chunks of others. */
-  const locals = async (): Promise<ReadonlyArray<LocalSource>> => {
-    const found: Array<LocalSource> = []
-    for (const { key, slots: place } of await slots.all()) {
-      for (const slot of await place.list()) {
-        const release = slot.release === undefined ? undefined : all().find(({ id }) => id === slot.release) ?? parts.releases.get(slot.release)
-        if (slot.path === "" || (slot.generation === 0 && key !== "kos")) continue
-        if (slot.generation === 0) continue
-        const index = release === undefined ? undefined : await indexOf(release).catch(() => undefined)
-        const form = release?.custom.payload.form ?? "tree"
-        found.push({ form, path: form === "file" ? `${slot.path}/image` : slot.path, ...(index === undefined ? {} : { index }) })
-      }
-    }
-    return found.reverse()
-  }
+  const indexOf = (release: Release): Promise<PayloadIndex> => readIndex(channels, release, knownOf(release))
+  const locals = (): Promise<ReadonlyArray<LocalSource>> => localSources(slots, (id) => all().find((one) => one.id === id) ?? parts.releases.get(id), indexOf)
 
   const runBeside = (node: MeshNode, release: Release, action: WayAction & { readonly do: "fetch" | "stage" | "rehearse" }, { component }: Facts): void => {
     const abort = new AbortController()
@@ -358,37 +331,12 @@ export const makeEngine = (parts: EngineParts): Engine => {
     const run = { release: release.id, what: action.do === "fetch" ? "fetching" : action.do === "stage" ? "unpacking" : "rehearsing", abort, done: 0, of: Math.max(1, release.custom.payload.length) }
     beside = run
     const work = async (): Promise<void> => {
-      if (action.do === "fetch") {
-        const index = await indexOf(release)
-        await mkdir(workOf(release), { recursive: true, mode: 0o700 })
-        const { path, report } = await assemble({
-          index, work: workOf(release), local: await locals(), packs: parts.transfer, signal: abort.signal,
-          onProgress: (report) => {
-            run.done = report.kept + report.local + report.patched + report.packs
-            mine.report = report
-          }
-        })
-        mine.report = report
-        mine.payload = path
-        for (const { ref } of index.packs) if (await parts.transfer.file(ref.sha256) !== undefined) await parts.transfer.seed(ref)
-      } else if (action.do === "stage") {
-        const path = mine.payload
-        if (path === undefined) throw new Error("its payload is gone")
-        await parts.releases.keep(release)
-        const { name, version, payload } = release.custom
-        await component.slots.stage({
-          name, version, release: release.id,
-          write: async (directory) => {
-            if (payload.form === "tree") await extractArchive(path, directory, abort.signal)
-            else await copyFile(path, `${directory}/image`)
-          }
-        })
-        await rm(workOf(release), { recursive: true, force: true })
-        mine.payload = undefined
-      } else {
+      if (action.do === "fetch") await fetchPayload({ ...parts, workOf, indexOf, locals }, release, mine, abort.signal, (done) => { run.done = done })
+      else if (action.do === "stage") await stagePayload({ ...parts, workOf }, release, mine, component, abort.signal)
+      else {
         const slot = slotOf(await component.slots.list(), release.id)
         if (slot === undefined || slot.generation !== action.generation) throw new Error("its slot is gone")
-        mine.rehearsal = { generation: slot.generation, report: await parts.rehearse(node, slot, release, abort.signal) }
+        mine.rehearsal = { generation: slot.generation, ...await parts.rehearse(node, slot, release, abort.signal) }
       }
       mine.failures = 0
     }

@@ -66,7 +66,8 @@ export const gatherFacts = async (parts: Parts, release: Release): Promise<Facts
     way: {
       steps, offered: state?.releases.some((one) => one.id === id) === true, yanked, verified: known.index !== undefined,
       judgement: judge(release, await compatibleFacts(parts, release, component, list, floor)),
-      byItself: mayBy.may && !component.launched ? { may: false, why: "this daemon was started without its launcher, so nobody could bring the old version back; start it with npm start or kos-launch", opens: false } : mayBy,
+      byItself: mayBy.may && known.rehearsal?.report.isolation.network === false ? { may: false, why: `nothing on this device could shut its rehearsal in: ${known.rehearsal.report.isolation.says}; a person has to ask for it`, opens: false }
+        : mayBy.may && !component.launched ? { may: false, why: "this daemon was started without its launcher, so nobody could bring the old version back; start it with npm start or kos-launch", opens: false } : mayBy,
       wish: asked === undefined ? undefined : { to: asked.to, endings: asked.endings, despite: asked.despite },
       stop: known.stop, paused: wish.paused, pinned: custom.kind === "bundle" ? wish.pinned ?? undefined : undefined,
       payload: known.payload !== undefined, slot, running: component.running(),
@@ -75,7 +76,7 @@ export const gatherFacts = async (parts: Parts, release: Release): Promise<Facts
       // R7.2: what is different is for a person to decide; only a rehearsal that did not get to its end has failed.
       rehearsal: known.rehearsal === undefined ? undefined : {
         generation: known.rehearsal.generation, ok: known.rehearsal.report.fault === undefined,
-        differences: known.rehearsal.report.ok ? 0 : known.rehearsal.report.differences.length, says: rehearsalSays(known.rehearsal.report)
+        differences: known.rehearsal.report.ok ? 0 : known.rehearsal.report.differences.length, says: known.rehearsal.says
       },
       turn: turnHere(parts, release),
       health: held === undefined || held.generation !== slot?.generation ? undefined
@@ -155,6 +156,3 @@ export const planFacts = async (parts: Parts, release: Release, whole: ReadonlyA
   }
 }
 
-
-const rehearsalSays = ({ fault, events, isolation, differences }: NonNullable<Known["rehearsal"]>["report"]): string =>
-  (fault ?? [`${events} events, ${isolation.says}`, ...differences].join("; ")).slice(0, 1_000)

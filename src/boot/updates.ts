@@ -19,6 +19,8 @@ import { settingFlag, settingTexts } from "../projections/families/config-view.t
 import type { ChannelLogs } from "../swarm/channels.ts"
 import { builtMs } from "../updates/built.ts"
 import { makePayload } from "../updates/payload/pack.ts"
+import type { Slot } from "../updates/ports.ts"
+import type { Release } from "../updates/release.ts"
 import { openTransfer } from "../updates/transfer/transfer.ts"
 import { sayCapabilities } from "./capabilities.ts"
 import { makeChannelStore } from "./channel-store.ts"
@@ -28,7 +30,7 @@ import type { Runtime } from "./mesh-runtime.ts"
 import type { Level } from "./node-log.ts"
 import { type BuiltinServices, makePackWires, type PackWires } from "./pack-wires.ts"
 import { makePublisher, startPublisher } from "./publisher.ts"
-import { rehearse } from "./rehearsal.ts"
+import { rehearsalText, rehearse } from "./rehearsal.ts"
 import { makeReleaseDesk } from "./release-desk.ts"
 import { makeSeeding } from "./seeding.ts"
 import { makeFollowedChannels } from "./update-channels.ts"
@@ -37,10 +39,10 @@ import { makeEngine } from "./update-engine.ts"
 import { openKnownReleases } from "./update-releases.ts"
 import { openSlotHouse } from "./update-slots.ts"
 import { openWishes } from "./update-wishes.ts"
+import { openTrials } from "./try-modules.ts"
 import { rehearseModule } from "./rehearse-module.ts"
 import { makeStickDesk } from "./stick-desk.ts"
 import { clearStickLeftovers } from "./update-stick.ts"
-import { makeTrialDesk } from "./update-trials.ts"
 
 export interface UpdateParts {
   readonly home: string
@@ -155,13 +157,16 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       const follow = () => channels.follow(channelsIn(settings()))
       const engineParts = {
         directory, version, now, tick, notice, again: parts.again, standard, channels, slots, releases: known, wishes, transfer, holders: packs.holders,
-        rehearse: (mesh: MeshNode, slot: Parameters<typeof rehearseModule>[0]["slot"], release: Parameters<typeof rehearseModule>[0]["release"], signal: AbortSignal) => {
+        rehearse: async (mesh: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => {
           const scratch = `${directory}/rehearsal/${release.id.slice(0, 16)}`
-          return release.custom.kind === "bundle"
-            ? rehearse({ mesh, slot, migrations: release.custom.migrations, scratch, signal, notice: (level, text, detail) => notice(level, text, detail), now: tick, read: modulesAbove(slot.path) })
-            : rehearseModule({ slot, release, scratch, signal, tick })
+          if (release.custom.kind !== "bundle") {
+            const report = await rehearseModule({ slot, release, scratch, signal, tick })
+            return { report, says: report.fault ?? `its checks passed; ${report.isolation.says}` }
+          }
+          const report = await rehearse({ mesh, slot, migrations: release.custom.migrations, scratch, signal, notice: (level, text, detail) => notice(level, text, detail), now: tick, read: modulesAbove(slot.path) })
+          return { report, says: rehearsalText(report) }
         },
-        watch: (mesh: MeshNode, slot: Parameters<typeof rehearseModule>[0]["slot"], { custom }: Parameters<typeof rehearseModule>[0]["release"], signal: AbortSignal) => Effect.runPromise(watchHealth({
+        watch: (mesh: MeshNode, slot: Slot, { custom }: Release, signal: AbortSignal) => Effect.runPromise(watchHealth({
           sources: [
             ...(custom.kind === "bundle" ? meshSources(mesh, { append: () => Effect.runPromise(mesh.dispatch.record([alive(mesh, version)])) }) : []),
             ...releaseSources(custom.checks, { directory: slot.path, home, node: process.execPath, tick, ...(env["PATH"] === undefined ? {} : { path: env["PATH"] }) })
@@ -172,8 +177,8 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       const engine = makeEngine(engineParts)
       wakeEngine = engine.wake
       const stick = makeStickDesk({ store, transfer, channels, engine, node, directory, offers: (everything) => desk?.list(everything) ?? Effect.fail(early()) })
-      const trials = makeTrialDesk({ directory: `${directory}/trials`, home, engine, channels, transfer, node, now, notice, version })
-      desk = makeUpdateDesk({ ...engineParts, engine, seeding, follow, trials, stick })
+      const trials = yield* Effect.acquireRelease(promise(() => openTrials({ root: `${directory}/trials`, kos: resolve(import.meta.dirname, "../.."), now, notice })), (opened) => Effect.promise(() => opened.close()))
+      desk = makeUpdateDesk({ ...engineParts, engine, seeding, follow, trials, stick, settle: store.settle })
       const publisher = makePublisher({
         home, node, now, notice, channels: store, makePayload, take: (pack, file) => transfer.take(pack, file).then(() => transfer.seed(pack))
       })

@@ -170,7 +170,7 @@ export interface HealthCheck {
 
 export interface RehearsalReport {
   readonly ok: boolean
-  /** How it was shut in, and what was not kept from it. */
+  /** How it was shut in; `network` and `writes` are true when it was kept from them. */
   readonly isolation: { readonly by: "bubblewrap" | "namespaces" | "node-permissions"; readonly network: boolean; readonly writes: boolean; readonly says: string }
   readonly events: number
   readonly ms: number

@@ -30,12 +30,15 @@ nouns:
   service   list
   key       show, seal, unseal, backup, restore, words, recover, rotate
   sync      status, now, pause, resume, export, import
-  event     list, show, diff, at, verify, export
+  event     list, show, diff, at, verify, export, types
   config    show, get, set, unset, edit, validate, diff, apply, history, revert, conflicts, resolve, explain
   approval  list, show, allow, deny
   agent     list, show, apply, remove, start, stop
   memory    list, show, add, edit, forget, history, search
   vault     set, get, list, rotate, remove
+  update    check, list, show, plan, fetch, try, apply, boot, rollback, history, slots, channel, advise, stop, pin, pause, resume, export, import
+  seed      list, add, remove, limit
+  release   key, init, pack, sign, publish, yank, rotate, delegate, withdraw, list, show
   daemon    run
   dht       run
 

@@ -96,5 +96,6 @@ t.test("a good version takes over, a broken one does not, and the node's events 
   t.ok(await eventually(() => started(next.out()) === 1 || next.child.exitCode !== null), "the next launcher's daemon is ready")
   t.equal(started(next.out()), 1, next.err())
   t.match(next.err(), new RegExp(`waiting for the daemon ${before}`))
-  t.notOk(existsSync(`/proc/${before}`), "the daemon that had no launcher is gone")
+  t.not(await holder(home), before, "the daemon that had no launcher is gone")
+  t.notOk(existsSync(`/proc/${before}`) && /^\d+ \(.*\) [^Z]/.test(readFileSync(`/proc/${before}/stat`, "utf8")))
 })

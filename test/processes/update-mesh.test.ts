@@ -69,14 +69,16 @@ t.test("a release goes through a mesh, a bad one stops at the canary, and who wa
   const homes = homesOf(t)
   const [publisher, canary, slow, rotten, ...away] = ["mill", "attic", "shed", "cellar", "barn", "loft"].map((name) => testNode(t, homes, { name, launched: true }))
   if (publisher === undefined || canary === undefined || slow === undefined || rotten === undefined) throw new Error("six nodes")
-  const present = [publisher, canary, slow, rotten]
-  const everybody = [...present, ...away]
+  const present = [canary, slow, rotten]
+  const everybody = [publisher, ...present, ...away]
   await Promise.all(everybody.map((node) => node.start()))
   const first = await versionOf(publisher)
   for (const node of everybody.slice(1)) await joinMesh(publisher, node)
   await openChannelAt(publisher, "stable")
   for (const [path, value] of [["update.auto", "all"], ["update.trial.max", "2"]] as const) await publisher.ask("config.set", [path, value, "--layer", "mesh"])
   await canary.ask("config.set", ["update.ring", "canary"])
+  // What it sent is counted by a process that would end with its own update.
+  await publisher.ask("config.set", ["update.auto", "off"])
   await slow.ask("seed.limit", ["--down", "4MiB"])
   for (const node of everybody) t.ok(await eventually(async () => (await node.ask("update.channel")).channels.some(({ trust }) => trust === "fresh")), "each node has the channel")
   await Promise.all(away.map((node) => node.stop()))
@@ -91,7 +93,8 @@ t.test("a release goes through a mesh, a bad one stops at the canary, and who wa
   t.comment(`the publisher sent ${uploaded} bytes of a pack of ${one.packBytes}: ${(uploaded / one.packBytes).toFixed(2)} times`)
   t.ok(uploaded <= 1.3 * one.packBytes, `the publisher sent ${(uploaded / one.packBytes).toFixed(2)} times the pack`)
   for (const node of present) {
-    const steps = await stepsOf(node, "9.1.0")
+    // A turn that was given back and asked for again says its trial twice.
+    const steps = [...new Set(await stepsOf(node, "9.1.0"))]
     t.same(steps.filter((step) => ["fetched", "staged", "rehearsed", "trial", "healthy", "committed"].includes(step)), ["fetched", "staged", "rehearsed", "trial", "healthy", "committed"], `${node.announced.name}: ${steps.join(" ")}`)
   }
 

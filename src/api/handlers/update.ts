@@ -34,6 +34,11 @@ export const updateHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
 
   "update.channel": (input, call) => Effect.gen(function*() {
     const { name, follow, unfollow, layer = "mesh" } = input
+    if (input.settle) {
+      if (name === undefined || follow !== undefined || unfollow) return yield* refuse("usage", "--settle goes with the name of a channel and nothing else", "kos help update channel")
+      const done = yield* daemon.updates().settle(name, call)
+      return { ...done, channels: yield* daemon.updates().channels() }
+    }
     if (follow === undefined && !unfollow) {
       const channels = yield* daemon.updates().channels()
       const shown = channels.filter((channel) => name === undefined || channel.name === name)
@@ -43,7 +48,9 @@ export const updateHandlers = (daemon: DaemonView): Pick<Handlers, Names> => ({
     if (follow !== undefined && unfollow) return yield* refuse("usage", "--follow and --unfollow say the opposite; give one")
     if (name === undefined || !/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) return yield* refuse("usage", "a channel has a name of small letters, digits and dashes, such as stable", "kos help update channel")
     if (follow !== undefined && parseChannelCode(follow) === undefined) return yield* refuse("usage", "this is no code of a channel: it begins with kos-channel: and has 103 characters after that", "kos release show NAME")
-    const done = yield* changeSettings(daemon.mesh(), "update.channel", call, layer, [[`update.channels.${name}`, follow]])
+    const changed = yield* changeSettings(daemon.mesh(), "update.channel", call, layer, [[`update.channels.${name}`, follow]])
+    const who = layer === "mesh" ? "the mesh follows" : layer === "role" ? "nodes of this role follow" : "this node follows"
+    const done = { ...changed, summary: changed.events.length === 0 ? "nothing had to change" : `${who} ${name}${follow === undefined ? " no more" : ""}` }
     return { ...done, channels: yield* daemon.updates().channels() }
   }),
 

@@ -148,10 +148,10 @@ export const updateHistory = operation("update.history", {
 export const updateChannel = operation("update.channel", {
   summary: "Show the channels that this node follows, follow one, or follow one no more.",
   kind: "command",
-  input: Schema.Struct({ name: Schema.optionalKey(Word), follow: Schema.optionalKey(Word), unfollow: flag, layer: Schema.optionalKey(Schema.Literals(["mesh", "role", "node"])) }),
+  input: Schema.Struct({ name: Schema.optionalKey(Word), follow: Schema.optionalKey(Word), unfollow: flag, settle: flag, layer: Schema.optionalKey(Schema.Literals(["mesh", "role", "node"])) }),
   output: Schema.Struct({ ...Done.fields, channels: Schema.Array(Channel) }),
   cli: {
-    positional: ["name"], describe: { name: "the channel", follow: "its code, which begins with kos-channel:", unfollow: "follow it no more", layer: "for everybody (mesh, the default), a role, or this node" },
+    positional: ["name"], describe: { name: "the channel", follow: "its code, which begins with kos-channel:", unfollow: "follow it no more", settle: "go on with a log that was stopped because it forked, as it is held here", layer: "for everybody (mesh, the default), a role, or this node" },
     examples: ["kos update channel", "kos update channel stable --follow kos-channel:…"]
   }
 })

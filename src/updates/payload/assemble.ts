@@ -185,17 +185,25 @@ class Filling {
     const accuse = () => {
       if (frame.dictionary === undefined) packs.bad(pack.ref, { offset: frame.offset, length: frame.size })
     }
-    let raw: Buffer
+    const packed = this.#packed.subarray(0, frame.size)
+    let dictionary: Buffer | undefined
     try {
-      const packed = this.#packed.subarray(0, frame.size)
       const handle = await open(path, "r")
       await readExactly(handle, frame.offset, packed, path).finally(() => handle.close())
-      const dictionary = frame.dictionary === undefined ? undefined : await base?.read(frame.dictionary)
+      if (frame.dictionary !== undefined) dictionary = await base?.read(frame.dictionary)
+    } catch (cause) {
+      signal.throwIfAborted()
+      // Our own disk, unless the file is shorter than was promised.
+      if (cause instanceof PayloadError) accuse()
+      return diskError(cause, "Reading it", signal).detail
+    }
+    let raw: Buffer
+    try {
       raw = await unpackFrame(packed, frame.raw, dictionary)
     } catch (cause) {
       signal.throwIfAborted()
       accuse()
-      return diskError(cause, "Unpacking", signal).detail
+      return diskError(cause, "Unpacking it", signal).detail
     }
     let wrong = raw.length === frame.raw ? 0 : 1
     for (const { chunk, offset } of frame.places) {

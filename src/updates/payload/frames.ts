@@ -1,14 +1,13 @@
 /** Frames: chunks compressed together, about 1 MiB of them, so that a few chunks can be had without the whole pack. */
-import { open } from "node:fs/promises"
+import { open, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { rename, rm } from "node:fs/promises"
 import { promisify } from "node:util"
 import { constants, zstdCompress, zstdDecompress } from "node:zlib"
 import type { PackRef, Range } from "../ports.ts"
 import { sha256, writeExactly, type ByteSource } from "./byte-source.ts"
 import { hashKey, type ChunkTable } from "./chunk-table.ts"
-import type { Frame, Place } from "./payload.ts"
-import { PayloadError } from "./payload.ts"
+import { frameSizeMax } from "./index-file.ts"
+import { PayloadError, type Frame, type Place } from "./payload.ts"
 import { hashPieces } from "./torrent.ts"
 
 const compress = promisify(zstdCompress)
@@ -22,8 +21,6 @@ const levelOfPatch = 12
 const windowOfPatch = 23
 /** Frames being compressed at one time. */
 const compressionsMax = 2
-
-const outputBlock = 262_144
 
 /** A frame to be made. */
 export interface FramePlan {
@@ -77,8 +74,8 @@ export const writePack = async (
 }
 
 const pack = (raw: Buffer, dictionary: Buffer | undefined): Promise<Buffer> => dictionary === undefined
-  ? compress(raw, { chunkSize: outputBlock, params: { [constants.ZSTD_c_compressionLevel]: levelOfChunks }, pledgedSrcSize: raw.length })
-  : compress(raw, { dictionary, chunkSize: outputBlock, params: { [constants.ZSTD_c_compressionLevel]: levelOfPatch, [constants.ZSTD_c_windowLog]: windowOfPatch } })
+  ? compress(raw, { chunkSize: frameSizeMax(raw.length), params: { [constants.ZSTD_c_compressionLevel]: levelOfChunks }, pledgedSrcSize: raw.length })
+  : compress(raw, { dictionary, chunkSize: frameSizeMax(raw.length), params: { [constants.ZSTD_c_compressionLevel]: levelOfPatch, [constants.ZSTD_c_windowLog]: windowOfPatch } })
 
 const readChunks = async (chunks: ReadonlyArray<number>, table: ChunkTable, source: ByteSource): Promise<{ readonly raw: Buffer; readonly places: ReadonlyArray<Place> }> => {
   let length = 0

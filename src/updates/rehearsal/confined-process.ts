@@ -7,10 +7,11 @@
  *
  * **Invariant.** After `ended` nothing of it runs: in namespaces the kernel ends all processes with the first one, and in Node's permission model there is only one.
  */
-import { spawn } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
-import { lstat, readdir } from "node:fs/promises"
+import { lstat, readdir, rm } from "node:fs/promises"
 import type { Readable, Writable } from "node:stream"
+import { promisify } from "node:util"
 import { plain } from "./compare.ts"
 import { type Confined, findProgram, type IsolationWay } from "./isolate.ts"
 
@@ -64,7 +65,7 @@ export const startConfined = (way: IsolationWay, confined: Confined, limits: Con
     // When memory is gone before we have counted, the kernel shall end this one and not us.
     ...prefix("choom", ["-n", "1000", "--"]), ...prefix("prlimit", ["--core=0", `--fsize=${limits.scratchBytesMax}`, "--nofile=4096", "--"]), wrapped.file, ...wrapped.args
   ]
-  const child = spawn(file, args, { cwd: confined.write[0], env: way.by === "node-permissions" ? { ...confined.env } : {}, stdio: ["pipe", "pipe", "pipe", "pipe"], detached: true })
+  const child = spawn(file, args, { cwd: confined.write[0], env: {}, stdio: ["pipe", "pipe", "pipe", "pipe"], detached: true })
   const answers = child.stdio[3]
   if (child.stdin === null || answers === null || answers === undefined || !("read" in answers)) throw new Error("a process has no pipes")
   let why: string | undefined
@@ -192,6 +193,22 @@ const textOf = (path: string): string => {
     return ""
   }
 }
+
+/**
+ * Removes a directory in which something hostile could write. It may have taken its own rights to a directory away, or nested deeper than a path may be long: then the system's `rm`
+ * does it, which goes down step by step.
+ */
+export const removeHostile = async (directory: string): Promise<void> => {
+  try {
+    await rm(directory, { recursive: true, force: true })
+  } catch {
+    const [changeMode, remove] = [findProgram("chmod"), findProgram("rm")]
+    if (changeMode !== undefined) await promisify(execFile)(changeMode, ["-R", "u+rwX", "--", directory], { timeout: removeMsMax }).catch(() => undefined)
+    if (remove === undefined) throw new Error(`${directory} could not be removed`)
+    await promisify(execFile)(remove, ["-rf", "--", directory], { timeout: removeMsMax })
+  }
+}
+const removeMsMax = 120_000
 
 /** Entries of one measure; whoever makes more of them is over the limit of bytes as well. */
 const entriesMax = 200_000

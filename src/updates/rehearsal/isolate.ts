@@ -94,7 +94,7 @@ const tryLevel = async (level: IsolationLevel, scratch: string): Promise<string 
 }
 
 const needs: Readonly<Record<IsolationLevel, ReadonlyArray<string>>> = {
-  bubblewrap: ["bwrap"], namespaces: ["unshare", "mount", "umount", "pivot_root", "setpriv", "sh"], "node-permissions": []
+  bubblewrap: ["bwrap"], namespaces: ["unshare", "mount", "umount", "pivot_root", "setpriv", "sh", "env"], "node-permissions": ["env"]
 }
 
 const ways: Readonly<Record<IsolationLevel, (why: ReadonlyArray<string>) => IsolationWay>> = {
@@ -209,13 +209,13 @@ const byNamespaces = (confined: Confined): Wrapped => {
   }
 }
 
-const byPermissions = ({ command, args, read, write }: Confined): Wrapped => {
+const byPermissions = ({ command, args, read, write, env }: Confined): Wrapped => {
   if ("program" in command) throw new NotIsolated(`only Node can be held by Node's permission model, and ${command.program} is a program of its own`)
   return {
-    // Its own Node would be a program that nothing holds.
-    file: process.execPath,
+    file: programOf("env"),
     args: [
-      "--permission", "--allow-worker", "--allow-addons", "--disable-warning=SecurityWarning",
+      // Its own Node would be a program that nothing holds.
+      "-i", ...Object.entries(env).map(([name, value]) => `${name}=${value}`), process.execPath, "--permission", "--allow-worker", "--allow-addons", "--disable-warning=SecurityWarning",
       ...[...systemPlaces().bound, "/etc/alpine-release", ...read, ...write].map((path) => `--allow-fs-read=${path}`), ...write.map((path) => `--allow-fs-write=${path}`),
       ...command.options, command.script, ...args
     ]

@@ -74,6 +74,8 @@ export interface OpenPack {
 
 /** Blocks of 16 KiB that one wire may owe us, and we one wire. */
 const requestsMax = 256
+const refillBlocks = 64
+const restMs = 20
 const peerRequestsMax = 1_024
 /** Longest message that a wire may send: a block and its head, or the field of 65,536 pieces. */
 const messageBytesMax = 160 << 10
@@ -104,7 +106,7 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
   const attached = new Map<Wire, Attached>()
   const claimed = new Set<number>()
   const guard = makeGuard(pack.sha256)
-  const spread = makeSpread(deps.own, deps.now)
+  const spread = makeSpread(deps.own, pack.pieceLength, deps.now)
   let verified = 0
   let received = 0
 
@@ -197,11 +199,23 @@ export const openPack = async (pack: PackTold, deps: PackDeps): Promise<OpenPack
   /** The wire that WebTorrent fills with requests just now. */
   let updating: Wire | undefined
   const update = torrent._updateWire.bind(torrent)
+  /** Wires that had nothing to be asked for, and until when they are not looked at again: each look goes over all pieces, and every block of any wire asks for one. */
+  const resting = new WeakMap<Wire, number>()
+  let later: NodeJS.Timeout | undefined
   torrent._updateWire = (wire) => {
+    // Requests are made many at a time.
+    if (wire.requests.length > requestsMax - refillBlocks) return
+    if ((resting.get(wire) ?? 0) > deps.now()) {
+      later ??= setTimeout(() => {
+        later = undefined
+        if (!torrent.destroyed) torrent._update()
+      }, restMs)
+      return
+    }
     updating = wire
-    const done = update(wire)
+    update(wire)
     updating = undefined
-    return done
+    if (wire.requests.length === 0) resting.set(wire, deps.now() + restMs)
   }
   /** What WebTorrent does not bound. */
   const harden = (wire: Wire, of: () => Attached | undefined) => {

@@ -16,11 +16,13 @@ export interface Spread {
   readonly crowded: () => boolean
 }
 
-const productiveMs = 3_000
-const stallMs = 1_000
-const openMs = 4_000
+/** For each MiB of a piece. */
+const productiveMsOfMebibyte = 6_000
+const stallMs = 3_000
+const openMs = 1_500
 
-export const makeSpread = (own: string, now: () => number): Spread => {
+export const makeSpread = (own: string, pieceLength: number, now: () => number): Spread => {
+  const productiveMs = productiveMsOfMebibyte * pieceLength / 1_048_576
   const heardAt = new Map<string, number>()
   let progressAt = now()
   let openUntil = -Infinity
