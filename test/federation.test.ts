@@ -4,7 +4,7 @@ import { acceptable, decideBegin, decideEnd, decideItems, eventCharsMax, eventIt
 import type { Wanted } from "../src/commands/dispatch.ts"
 import { Refusal } from "../src/commands/refusal.ts"
 import { decodeBody } from "../src/events/catalogue.ts"
-import { asFederation, federatedNames, type Federation, federationsOf, itemsMax, newest, receivedRows } from "../src/projections/federation.ts"
+import { asFederation, federatedNames, type Federation, federationsOf, itemsMax, kinds, newest, receivedRows } from "../src/projections/federation.ts"
 import type { Member, Membership } from "../src/projections/membership.ts"
 import type { ItemRow } from "../src/projections/tables/federation.ts"
 import type { Tables } from "../src/projections/tables/tables.ts"
@@ -168,4 +168,13 @@ t.test("only what changed is written, in events of bounded size, and writing it 
   t.same(step(new Map()), [])
   const large = step(new Map(Array.from({ length: 6 }, (_, i) => [key(`${i}`), "x".repeat(20_000)])))
   for (const { body } of large) t.ok(JSON.stringify(body).length <= eventCharsMax + 4_096)
+})
+
+t.test("a channel is shared by its name and code, and nothing else passes for one", async (t) => {
+  const code = `kos-channel:${"a".repeat(103)}`
+  const { fits } = kinds.releases
+  t.ok(fits("stable", JSON.stringify({ code })))
+  for (const [id, value] of [["stable", "{}"], ["stable", JSON.stringify({ code: "" })], ["stable", JSON.stringify({ code: `${code}a` })], ["stable", JSON.stringify({ code, more: 1 })], ["../x", JSON.stringify({ code })], ["", JSON.stringify({ code })]] as const) {
+    t.notOk(fits(id, value), `${id} ${value}`)
+  }
 })

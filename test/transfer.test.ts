@@ -3,8 +3,9 @@ import { fork } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { duplexPair } from "node:stream"
 import t from "tap"
-import { deviceA, deviceB, holds, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, until, whole } from "./transfer-lab.ts"
+import { deviceA, deviceB, holds, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, tcpPair, until, whole } from "./transfer-lab.ts"
 
 t.test("a pack travels over a socket that is handed over, and over a stream that is joined", async (t) => {
   const pack = await packOf(t, 9 * mebibyte + 12_345)
@@ -63,6 +64,21 @@ t.test("a fetch is stopped by its caller, and a pack is removed", async (t) => {
   await side.remove(pack.ref.sha256)
   t.notOk(side.serves(pack.hash))
   t.same(readdirSync(side.directory), [], "nothing of it is left")
+})
+
+t.test("the owner of a stream ends its wire, handed over or joined", async (t) => {
+  const pack = await packOf(t, mebibyte, 10)
+  const [a, b] = [sideOf(t, "a"), sideOf(t, "b")]
+  await holds(a, pack)
+  await holds(b, pack)
+  for (const [carrier, [x, y]] of [["lan", await tcpPair()], ["mesh", duplexPair()]] as const) {
+    const over = [a.addWire(pack.hash, { device: deviceB, carrier, stream: x }), b.addWire(pack.hash, { device: deviceA, carrier, stream: y })]
+    await until(`a wire by ${carrier}`, async () => (await a.status()).seeds[0]?.wires === 1)
+    x.destroy()
+    await Promise.all(over)
+    await until("no wire", async () => (await a.status()).seeds[0]?.wires === 0)
+  }
+  t.pass("a revoked device keeps no wire")
 })
 
 t.test("a pack from a stick is checked before it counts", async (t) => {

@@ -20,7 +20,10 @@
 import { Option, Schema } from "effect"
 import { manages } from "../codec/membership/rules.ts"
 import { isKeyText, isMeshName, isNodeName } from "../codec/operation.ts"
+import { configDoc } from "./families/doc-id.ts"
 import { serviceNameFault } from "./families/services.ts"
+import { channelPattern } from "./families/updates.ts"
+import { PolicyView } from "./policy-view.ts"
 import type { Members } from "./members.ts"
 import { servicesOf } from "./services.ts"
 import type { ItemRow } from "./tables/federation.ts"
@@ -51,6 +54,7 @@ const NameItem = Schema.Struct({
   name: Schema.String.check(Schema.isMaxLength(64)), services: Schema.Array(Schema.String.check(Schema.isMaxLength(64))).check(Schema.isMaxLength(64))
 })
 const MeshItem = Schema.Struct({ name: Schema.String.check(Schema.isMaxLength(64)), shares: Schema.Array(Schema.Literals(sharedKinds)).check(Schema.isMaxLength(8)) })
+const decodeChannel = Schema.decodeUnknownOption(Schema.Struct({ code: Schema.String.check(Schema.isMaxLength(256)) }), { onExcessProperty: "error" })
 const decodeName = Schema.decodeUnknownOption(NameItem, { onExcessProperty: "error" })
 const decodeMesh = Schema.decodeUnknownOption(MeshItem, { onExcessProperty: "error" })
 
@@ -72,6 +76,13 @@ const meshOf = (id: string, value: string): { readonly name: string; readonly sh
   return decoded === undefined || !isKeyText(id) || !isMeshName(decoded.name) ? undefined : decoded
 }
 
+const channelNameOf = (path: string): string | undefined => /^update\.channels\.([a-z0-9][a-z0-9-]{0,31})$/.exec(path)?.[1]
+
+const codeOf = (id: string, value: string): string | undefined => {
+  const code = Option.getOrUndefined(decodeChannel(json(value)))?.code
+  return code !== undefined && code !== "" && channelPattern.test(code) && channelNameOf(`update.channels.${id}`) === id ? code : undefined
+}
+
 export const kinds: Readonly<Record<Kind, KindRules>> = {
   mesh: {
     source: ({ mesh, members, shares }) => new Map([[mesh, JSON.stringify({ name: members.view().name, shares })]]),
@@ -84,8 +95,15 @@ export const kinds: Readonly<Record<Kind, KindRules>> = {
     })])),
     fits: (id, value) => nameOf(id, value) !== undefined
   },
-  // Nothing of these kinds exists yet.
-  releases: { source: undefined, fits: () => false },
+  // Channels that the whole mesh follows, by name and code. A code lets others follow and verify; it gives no right.
+  releases: {
+    source: (parts) => new Map(Object.entries(new PolicyView(parts).document(configDoc("mesh", "update")).values).flatMap(([path, value]) => {
+      const name = channelNameOf(path)
+      return name === undefined || typeof value !== "string" || value === "" ? [] : [[name, JSON.stringify({ code: value })] as const]
+    })),
+    fits: (id, value) => codeOf(id, value) !== undefined
+  },
+  // Nothing of this kind exists yet.
   threats: { source: undefined, fits: () => false }
 }
 
@@ -156,6 +174,26 @@ export const federatedNames = (parts: Reading): ReadonlyArray<FederatedName> => 
     }
   }
   return [...found.values()].toSorted((a, b) => compare(a.meshName, b.meshName) || compare(a.name, b.name) || compare(a.device, b.device))
+}
+
+/** A channel that another mesh follows. */
+export interface FederatedChannel {
+  readonly mesh: string
+  readonly meshName: string
+  readonly name: string
+  readonly code: string
+}
+
+/** Channels of other meshes, of federations that have not ended; nobody follows one because of that. */
+export const federatedChannels = (parts: Reading): ReadonlyArray<FederatedChannel> => {
+  const found = new Map<string, FederatedChannel>()
+  for (const { id, others } of federationsOf(parts).filter(({ ended }) => ended === undefined)) {
+    for (const { mesh, meshName, item, value } of newest(receivedRows(parts, id), "releases")) {
+      const code = value === undefined ? undefined : codeOf(item, value)
+      if (code !== undefined && !found.has(`${mesh} ${item}`)) found.set(`${mesh} ${item}`, { mesh, meshName: others.find((other) => other.id === mesh)?.name ?? meshName, name: item, code })
+    }
+  }
+  return [...found.values()].toSorted((a, b) => compare(a.meshName, b.meshName) || compare(a.name, b.name))
 }
 
 /** What counts in a home mesh of what its bridges received. */

@@ -161,7 +161,7 @@ const round = async (t: Test, directory: string, base: string, home: UpdateHome,
   const list = await home.list()
   const expected = point.bad === undefined ? version : before?.version
   t.match(list.filter(({ running }) => running), [{ version: expected, state: "current" }], `${what}: one version runs, the one that is right: ${JSON.stringify(list.map(({ generation, version: v, state }) => [generation, v, state]))}`)
-  t.equal((await home.node.ask("status", [], { codes: [0, 10] })).version, expected, `${what}: and it is what the process says`)
+  t.equal((await home.node.ask("status", [], { codes: [0, 10] })).node.version, expected, `${what}: and it is what the process says`)
   t.notOk(list.some(({ state }) => state === "trial"), `${what}: nothing is on trial`)
   for (const slot of list) if (slot.generation !== 0) t.equal(JSON.parse(read(`${slot.path}/package.json`) || "{}").version, slot.version, `${what}: generation ${slot.generation} is whole`)
   t.ok(list.length <= 6, `${what}: ${list.length} generations are kept`)

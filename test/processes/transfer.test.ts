@@ -95,3 +95,20 @@ t.test("what the disk damaged is not served, and is fetched again", async (t) =>
   await joined(pack.hash, [third, deviceB], [a, deviceA], "mesh")
   t.equal(sha256Of(await third.ensure(pack.ref, whole(pack), soon())), pack.ref.sha256)
 })
+
+t.test("a process that takes more memory than it may starts anew, and the fetch goes on", async (t) => {
+  const pack = await packOf(t, mebibyte, 11)
+  const side = sideOf(t, "a", { memoryBytesMax: 40 * mebibyte })
+  const stopping = new AbortController()
+  const fetching = side.ensure(pack.ref, whole(pack), { signal: stopping.signal })
+  fetching.catch(() => {})
+  const pids = new Set<number>()
+  await until("two processes, one after the other", async () => {
+    const { pid } = await side.status()
+    if (pid !== undefined) pids.add(pid)
+    return pids.size >= 2
+  })
+  t.ok(side.notices.some((text) => /used \d+ MiB of memory and starts anew/.test(text)), side.notices.join(" "))
+  stopping.abort()
+  await t.rejects(fetching)
+})

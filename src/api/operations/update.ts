@@ -149,7 +149,11 @@ export const updateChannel = operation("update.channel", {
   summary: "Show the channels that this node follows, follow one, or follow one no more.",
   kind: "command",
   input: Schema.Struct({ name: Schema.optionalKey(Word), follow: Schema.optionalKey(Word), unfollow: flag, settle: flag, layer: Schema.optionalKey(Schema.Literals(["mesh", "role", "node"])) }),
-  output: Schema.Struct({ ...Done.fields, channels: Schema.Array(Channel) }),
+  output: Schema.Struct({
+    ...Done.fields, channels: Schema.Array(Channel),
+    /** Channels that federated meshes follow; nobody here does because of that. */
+    others: Schema.Array(Schema.Struct({ name: Schema.String, mesh: Schema.String, code: Schema.String }))
+  }),
   cli: {
     positional: ["name"], describe: { name: "the channel", follow: "its code, which begins with kos-channel:", unfollow: "follow it no more", settle: "go on with a log that was stopped because it forked, as it is held here", layer: "for everybody (mesh, the default), a role, or this node" },
     examples: ["kos update channel", "kos update channel stable --follow kos-channel:…"]

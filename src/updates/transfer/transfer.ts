@@ -9,9 +9,7 @@
  * fetch survives it. It runs only while there are fetches, wires or a tracker: a node that merely could serve has no second process.
  */
 import { once } from "node:events"
-import { createHash } from "node:crypto"
-import { createReadStream } from "node:fs"
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises"
+import { mkdir, rename, rm } from "node:fs/promises"
 import { connect, Socket } from "node:net"
 import { join } from "node:path"
 import { randomBytes } from "../../codec/signature.ts"
@@ -20,6 +18,7 @@ import type { PackRef, PackWire, Range, SeedStatus, Transfer, TransferLimits } f
 import { makeChild } from "./child.ts"
 import { joinStreams } from "./join-streams.ts"
 import { bannedMax, faultOfPack, type FromChild, mirrorsMax, packsMax, type PackStats, type Patience, rangesMax, type ToChild, type TrackerAt } from "./messages.ts"
+import { copyHashed, isMarked, mark, markOf, sha256Of } from "./pack-files.ts"
 import { heldByState, writeWholeState } from "./piece-store.ts"
 import { shortPath } from "./short-path.ts"
 
@@ -481,66 +480,5 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
       for (const id of [...fetches.keys()]) finish(id, new Error("the transfer was closed"))
       await stop()
     }
-  }
-}
-
-/** Beside a pack that was hashed as a whole: which file that was. */
-const markOf = (file: string): string => `${file}.whole`
-
-const identityOf = async (file: string): Promise<string | undefined> => {
-  const found = await stat(file).catch(() => undefined)
-  return found === undefined ? undefined : `${found.size} ${found.mtimeMs} ${found.ino}`
-}
-
-const isMarked = async (file: string, ref: PackRef | undefined): Promise<boolean> => {
-  const found = await readFile(markOf(file), "utf8").catch(() => undefined)
-  if (found === undefined || found.length > 200 || found !== await identityOf(file)) return false
-  return ref === undefined || found.startsWith(`${ref.length} `)
-}
-
-const mark = async (file: string): Promise<void> => {
-  const identity = await identityOf(file)
-  if (identity === undefined) return
-  const handle = await open(markOf(file), "w", 0o600)
-  try {
-    await handle.writeFile(identity)
-  } finally {
-    await handle.close()
-  }
-}
-
-const blockBytes = 1 << 20
-
-const sha256Of = async (file: string, length: number): Promise<string | undefined> => {
-  const hash = createHash("sha256")
-  let bytes = 0
-  for await (const block of createReadStream(file, { highWaterMark: blockBytes })) {
-    if (!Buffer.isBuffer(block)) continue
-    bytes += block.byteLength
-    hash.update(block)
-  }
-  return bytes === length ? hash.digest("hex") : undefined
-}
-
-/** Copies at most `length` bytes and one more: what is longer is refused without being read. */
-const copyHashed = async (from: string, to: string, length: number): Promise<string> => {
-  const { size } = await stat(from)
-  if (size !== length) throw new Error(`${from} has ${size} bytes, the pack has ${length}`)
-  const hash = createHash("sha256")
-  const out = await open(to, "w", 0o600)
-  try {
-    let bytes = 0
-    for await (const block of createReadStream(from, { highWaterMark: blockBytes, end: length })) {
-      if (!Buffer.isBuffer(block)) continue
-      bytes += block.byteLength
-      if (bytes > length) throw new Error(`${from} grew while it was read`)
-      hash.update(block)
-      await out.writeFile(block)
-    }
-    if (bytes !== length) throw new Error(`${from} became shorter while it was read`)
-    await out.datasync()
-    return hash.digest("hex")
-  } finally {
-    await out.close()
   }
 }

@@ -13,8 +13,13 @@ const stateOf = (view: View, row: Row): string => row.running ? green(view, "run
   : row.verdict === "unfit" ? red(view, "does not fit") : row.verdict === "stale" ? yellow(view, "stale channel") : row.state
 
 const rowsOf = (view: View, rows: ReadonlyArray<Row>): Lines => table(view, ["release", "id", "channel", "platform", "state", "by itself"], rows.map((row) => [
-  `${titleOf(row)}${row.security ? yellow(view, " security") : ""}`, row.id.slice(0, 8), row.channel, row.platform, stateOf(view, row), row.running ? "" : row.waits === "" ? "yes" : `no: ${row.waits}`
+  `${titleOf(row)}${row.security ? yellow(view, " security") : ""}`, row.id.slice(0, 8), row.channel, row.platform, stateOf(view, row), row.running ? "" : byItself(row)
 ]))
+
+const byItself = ({ waits }: Row): string => waits === "" ? "yes" : `no: ${waits}`
+
+/** Which devices take it by themselves. */
+const rollOut = ({ ring, permille }: OutputOf<"update.show">): string => `${permille === 1_000 ? "every device" : `${permille / 10} % of devices`}${ring === "all" ? "" : ` of the ring ${ring}`}`
 
 const trustOf = (view: View, { trust, detail }: ChannelRow): string => `${trust === "fresh" ? green(view, trust) : trust === "untrusted" ? red(view, trust) : yellow(view, trust)}${detail === "" ? "" : `: ${detail}`}`
 
@@ -38,7 +43,7 @@ export const updateShow: Renderer<"update.show"> = (value, view) => [
     ["signed by", `${signersText(value.signers)}; ${value.threshold} needed for ${value.role}`], ["payload", bytes(value.payloadBytes)],
     ["comes from", value.from === null ? undefined : `${value.from} or later`],
     ["needs kOS", value.kosMin === null && value.kosBelow === null ? undefined : `${value.kosMin ?? "any"}${value.kosBelow === null ? " or later" : ` to before ${value.kosBelow}`}`],
-    ["never below", value.minSecure ?? undefined], ["roll-out", `${value.ring}, ${value.permille} of 1,000 devices`], ["events", `reads ${value.reads} types, may write ${value.writes}`],
+    ["never below", value.minSecure ?? undefined], ["roll-out", rollOut(value)], ["by itself", value.running ? undefined : byItself(value)], ["events", `reads ${value.reads} types, may write ${value.writes}`],
     ["checks", value.checks.length === 0 ? undefined : value.checks.join(", ")]
   ]),
   ...value.migrations.map((line) => `changes data: ${line}`),
@@ -54,13 +59,13 @@ export const updatePlan: Renderer<"update.plan"> = (value, view) => [
   ...value.changes.map((line) => `  ${line}`),
   ...pairs(view, [
     ["to fetch", bytes(value.fetchBytes)], ["space", `${bytes(value.spaceBytes)} of ${bytes(value.freeBytes)} free`], ["signed by", `${signersText(value.signers)}; ${value.threshold} needed`],
-    ["held by", value.peers.length === 0 ? "nobody in touch" : names(value.peers)]
+    ["held by", value.peers.length === 0 ? "nobody else in touch" : names(value.peers)], ["by itself", value.release.running ? undefined : byItself(value.release)]
   ]),
   ...value.migrations.map((line) => `changes data: ${line}`),
   ...value.release.reasons.map((reason) => red(view, reason)),
   ...value.risks.map((risk) => yellow(view, risk)),
   ...value.advice.map(({ by, stance, text, counts }) => `${stance === "veto" ? red(view, "veto") : "advice"} of ${who(by)}, ${ago(view, by.at)}: ${text}${counts || stance === "advice" ? "" : dim(view, "  does not count here")}`),
-  "", dim(view, "Nothing was touched."), ...(value.release.verdict === "unfit" ? [] : [`Next: ${bold(view, `kos update apply ${value.release.version}`)}`])
+  "", dim(view, "Nothing was touched."), ...(value.release.verdict === "unfit" || value.release.running ? [] : [`Next: ${bold(view, `kos update apply ${value.release.version}`)}`])
 ]
 
 export const updateFetch: Renderer<"update.fetch"> = (value, view) => [
@@ -76,10 +81,13 @@ export const updateTry: Renderer<"update.try"> = (value, view) => [
 
 export const updateApply: Renderer<"update.apply"> = (value, view) => [
   value.summary, ...value.differences.map((line) => yellow(view, `  ${line}`)),
-  ...(value.restarting ? [`Next: ${bold(view, "kos wait")}, then ${bold(view, "kos update history")}`] : [])
+  ...(value.restarting ? [afterwards(view)] : [])
 ]
 
-const switched = (value: { readonly summary: string }, view: View): Lines => [value.summary, `Next: ${bold(view, "kos wait")}, then ${bold(view, "kos update history")}`]
+/** The node is gone for a moment now, and says afterwards how it went. */
+const afterwards = (view: View): string => `Next, in a moment: ${bold(view, "kos wait ready")} and ${bold(view, "kos update history")}`
+
+const switched = (value: { readonly summary: string }, view: View): Lines => [value.summary, afterwards(view)]
 export const updateBoot: Renderer<"update.boot"> = switched
 export const updateRollback: Renderer<"update.rollback"> = switched
 
@@ -88,7 +96,10 @@ export const updateHistory: Renderer<"update.history"> = (rows, view) => rows.le
 
 const stepOf = (view: View, step: string): string => step === "committed" ? green(view, step) : step === "rolled-back" || step === "failed" ? red(view, step) : step
 
-export const updateChannel: Renderer<"update.channel"> = (value, view) => [...(value.summary === "" ? [] : done(view, value)), ...channelsOf(view, value.channels)]
+export const updateChannel: Renderer<"update.channel"> = (value, view) => [
+  ...(value.summary === "" ? [] : done(view, value)), ...channelsOf(view, value.channels),
+  ...value.others.flatMap(({ name, mesh, code }) => ["", `${mesh} follows ${name}; to follow it here: ${bold(view, `kos update channel ${name} --follow ${code}`)}`])
+]
 
 export const updateSlots: Renderer<"update.slots"> = (rows, view) => table(view, ["generation#", "version", "state", "where", "why"], rows.map((row) => [
   String(row.generation), `${row.name} ${row.version}`, `${row.state}${row.running ? green(view, ", runs") : ""}`, row.path, row.why ?? ""
@@ -99,7 +110,7 @@ export const updateStop: Renderer<"update.stop"> = (value, view) => done(view, v
 export const updatePin: Renderer<"update.pin"> = (value, view) => done(view, value)
 export const updatePause: Renderer<"update.pause"> = (value, view) => done(view, value)
 export const updateResume: Renderer<"update.resume"> = (value, view) => done(view, value)
-export const updateExport: Renderer<"update.export"> = (value) => [`Wrote ${value.file}: ${count(value.channels, "channel")}, ${count(value.packs, "pack")}, ${bytes(value.bytes)}.`]
+export const updateExport: Renderer<"update.export"> = (value) => [`Wrote ${value.file}: ${count(value.channels, "channel")}, ${value.packs === 0 ? "no packs, since none is on this node" : count(value.packs, "pack")}, ${bytes(value.bytes)}.`]
 export const updateImport: Renderer<"update.import"> = (value, view) => [value.summary, ...(value.offers.length === 0 ? [noOffers] : rowsOf(view, value.offers))]
 
 const limitsText = ({ upload, download, window, metered }: OutputOf<"seed.limit">["limits"]): string =>
