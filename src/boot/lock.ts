@@ -51,7 +51,9 @@ export const holder = async (home: string): Promise<number | undefined> => {
 const startTicks = async (pid: number): Promise<string | undefined> => {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, "utf8")
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]
+    const [state, ...rest] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+    // What has ended and is not reaped yet holds nothing.
+    return state === "Z" || state === "X" ? undefined : rest[18]
   } catch {
     return undefined
   }

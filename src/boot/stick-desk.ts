@@ -1,10 +1,13 @@
 /** `kos update export` and `import` as the doors ask for them, over `update-stick.ts`. */
 import { Effect } from "effect"
 import { existsSync } from "node:fs"
+import { dirname } from "node:path"
 import type { UpdateDesk } from "../api/update-desk.ts"
 import type { Call } from "../api/operation.ts"
 import { Refusal } from "../commands/refusal.ts"
+import { BundleRefused } from "../swarm/bundle-file.ts"
 import type { PackRef, Transfer } from "../updates/ports.ts"
+import { StickRefused } from "../updates/stick.ts"
 import { compareVersions } from "../updates/version.ts"
 import type { ChannelStore } from "./channel-store.ts"
 import type { MeshNode } from "./mesh-node.ts"
@@ -27,7 +30,8 @@ export interface StickDeskParts {
 export const makeStickDesk = ({ store, transfer, channels, engine, node, directory, offers }: StickDeskParts): Pick<UpdateDesk, "export" | "import"> => {
   const stick = { store, transfer, directory: `${directory}/stick` }
   const tried = <A>(work: () => Promise<A>): Effect.Effect<A, Refusal> => Effect.tryPromise({
-    try: work, catch: (cause) => cause instanceof Refusal ? cause : new Refusal({ kind: "failed", detail: cause instanceof Error ? cause.message : String(cause) })
+    try: work, catch: (cause) => cause instanceof Refusal ? cause
+      : new Refusal({ kind: cause instanceof StickRefused || cause instanceof BundleRefused ? "usage" : "failed", detail: cause instanceof Error ? cause.message : String(cause) })
   })
   const noted = (call: Call, name: string, detail: string) => node().dispatch.run(name, call, [], Effect.succeed({ summary: detail, events: [{ type: "command.done/1", subject: "updates", body: { name, detail: detail.slice(0, 1_024) } }] }))
 
@@ -42,6 +46,7 @@ export const makeStickDesk = ({ store, transfer, channels, engine, node, directo
     export: (file, text, call) => Effect.gen(function*() {
       const done = yield* tried(async () => {
         const states = channels.states()
+        if (!existsSync(dirname(file))) throw new Refusal({ kind: "not-found", detail: `there is no directory ${dirname(file)}` })
         if (states.length === 0) throw new Refusal({ kind: "conflict", detail: "no channel is followed here, so there is nothing to write", hint: "kos update channel NAME --follow CODE" })
         const all = engine.all().toSorted((a, b) => compareVersions(b.custom.version, a.custom.version))
         const newest = new Map(all.toReversed().map((release) => [`${release.custom.kind} ${release.custom.name} ${release.custom.platform}`, release]))
@@ -54,13 +59,14 @@ export const makeStickDesk = ({ store, transfer, channels, engine, node, directo
         if (packs.length < refs.size && text !== undefined) throw new Refusal({ kind: "conflict", detail: `${refs.size - packs.length} of the ${refs.size} packs of ${text} are not here`, hint: `kos seed add ${text}` })
         return exportUpdate(stick, file, { channels: states.map(({ logKey }) => logKey), packs })
       })
-      yield* noted(call, "update.export", `wrote ${done.channels.length} channels and ${done.packs.length} packs`)
+      yield* noted(call, "update.export", `wrote ${counted(done.channels.length, "channel")} and ${counted(done.packs.length, "pack")}`)
       return { file, bytes: done.bytes, channels: done.channels.length, packs: done.packs.length }
     }),
 
     import: (file, call) => Effect.gen(function*() {
       if (!existsSync(file)) return yield* new Refusal({ kind: "not-found", detail: `there is no file ${file}` })
       if (store.logs.keys().length === 0) return yield* new Refusal({ kind: "conflict", detail: "no channel is followed here, so nothing of the file would be trusted", hint: "kos update channel NAME --follow CODE" })
+      const before = new Map(store.held().map(({ key, length }) => [key, length]))
       const done = yield* tried(async () => {
         const refs = new Map<string, PackRef>()
         return importUpdate(stick, file, {
@@ -74,12 +80,17 @@ export const makeStickDesk = ({ store, transfer, channels, engine, node, directo
       for (const { sha256, state } of done.packs) if (state === "taken" || state === "held") yield* tried(() => reseed(sha256))
       engine.wake()
       yield* Effect.promise(() => engine.idle())
-      const blocks = done.channels.reduce((sum, { from, held }) => sum + Math.max(0, held - from), 0)
+      const blocks = done.channels.reduce((sum, { log, held }) => sum + Math.max(0, held - (before.get(log) ?? 0)), 0)
       const taken = done.packs.filter(({ state }) => state === "taken")
-      const refused = done.packs.filter(({ state }) => state === "refused" || state === "unknown")
-      const summary = `took ${blocks} blocks and ${taken.length} packs${refused.length === 0 ? "" : `; left ${refused.map(({ sha256, why }) => `${sha256.slice(0, 8)} (${why})`).join(", ")}`}`
+      const left = [
+        ...done.channels.filter(({ state }) => state !== "taken" && state !== "held").map(({ log, why }) => `log ${log.slice(0, 8)} (${why})`),
+        ...done.packs.filter(({ state }) => state === "refused" || state === "unknown").map(({ sha256, why }) => `pack ${sha256.slice(0, 8)} (${why})`)
+      ]
+      const summary = `took ${counted(blocks, "block")} of channels and ${counted(taken.length, "pack")}${left.length === 0 ? "" : `; left ${left.join(", ")}`}`
       yield* noted(call, "update.import", summary)
       return { file, summary, blocks, packs: taken.length, offers: yield* offers(false) }
     })
   }
 }
+
+const counted = (n: number, one: string): string => `${n} ${n === 1 ? one : `${one}s`}`

@@ -101,6 +101,12 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
     const here = node()
     const steps = stepsOf(here, here.vault.deviceId, release.id)
     const mine = engine.known(release)
+    // A wish that is refused now is not fulfilled later, when nobody expects it any more.
+    const { way: { paused, pinned, judgement } } = await engine.facts(here, release)
+    const { name, version } = release.custom
+    if (paused) throw new Refusal({ kind: "policy", detail: "updates are paused on this node", hint: "kos update resume" })
+    if (pinned !== undefined && pinned !== version) throw new Refusal({ kind: "policy", detail: `${name} is pinned to ${pinned} on this node`, hint: "kos update pin --off" })
+    if (!judgement.fits) throw new Refusal({ kind: "conflict", detail: `${name} ${version} does not fit here: ${judgement.reasons.join(" ")}`, hint: `kos update plan ${release.id.slice(0, 8)}` })
     mine.stop = false
     mine.failures = 0
     mine.restsUntil = 0
@@ -221,8 +227,8 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
 
     apply: (text, wish, call) => tried(async () => {
       const offers = await offersOf()
-      const best = text === undefined ? offers.find(({ kind, verdict }) => kind === "bundle" && verdict !== "unfit") ?? offers.find(({ verdict }) => verdict !== "unfit") : undefined
-      if (text === undefined && best === undefined) throw new Refusal({ kind: "not-found", detail: "nothing is offered that is newer than what runs and fits", hint: "kos update list --all" })
+      const best = text === undefined ? [...offers.filter(({ kind }) => kind === "bundle"), ...offers].find(({ verdict, state }) => verdict !== "unfit" && state !== "rolled-back") : undefined
+      if (text === undefined && best === undefined) throw new Refusal({ kind: "not-found", detail: "nothing is offered that fits, is newer than what runs, and was not rolled back here", hint: "kos update list --all" })
       return text === undefined ? engine.all().find(({ id }) => id === best?.id) ?? find(best?.id ?? "") : find(text)
     }).pipe(Effect.flatMap((release) => applyOne(release, wish, call))),
 
@@ -289,6 +295,10 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       const id = text === undefined ? underway?.release ?? asked : (yield* tried(async () => find(text))).id
       const release = engine.all().find((one) => one.id === id)
       if (release === undefined) return yield* new Refusal({ kind: "not-found", detail: "no update is under way", hint: "kos update list" })
+      const last = stepsOf(node(), node().vault.deviceId, release.id).at(-1)?.step
+      if (asked !== release.id && (last === "committed" || last === "rolled-back")) {
+        return yield* new Refusal({ kind: "conflict", detail: `${release.custom.name} ${release.custom.version} is not under way here: it was ${last}`, hint: last === "committed" ? "kos update rollback" : "kos update history" })
+      }
       engine.known(release).stop = true
       yield* tried(() => wishes.set({ asked: null }))
       engine.wake()
@@ -329,6 +339,9 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
         const index = await engine.index(release)
         let total = 0
         for (const { ref } of index.packs) {
+          if (await parts.transfer.file(ref.sha256) === undefined && (await parts.holders(infoHash(ref))).length === 0 && settingTexts(runtime().settings.get(), "update.mirrors").length === 0) {
+            throw new Refusal({ kind: "timeout", detail: `nobody in touch holds pack ${ref.sha256.slice(0, 8)} of ${text}`, hint: "kos sync status; or bring it by hand with kos update import FILE" })
+          }
           await parts.transfer.ensure(ref, [{ offset: 0, length: ref.length }], { signal: AbortSignal.timeout(staysMsMax), onBytes: (done) => call.progress(total + done, Math.max(1, index.packs.reduce((sum, pack) => sum + pack.ref.length, 0)), "packs") })
           await parts.transfer.seed(ref)
           total += ref.length
@@ -342,9 +355,15 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
     unseed: (what, call) => Effect.gen(function*() {
       const { removed, bytes } = yield* tried(async () => {
         const { seeds } = await parts.transfer.status()
-        const ids = /^[0-9a-f]{8,64}$/.test(what) && seeds.some(({ pack }) => pack.startsWith(what)) ? seeds.filter(({ pack }) => pack.startsWith(what)).map(({ pack }) => pack)
-          : (await engine.index(find(what))).packs.map(({ ref }) => ref.sha256)
+        const byPack = /^[0-9a-f]{8,64}$/.test(what) ? seeds.filter(({ pack }) => pack.startsWith(what)).map(({ pack }) => pack) : []
+        const refs = byPack.length > 0 ? [] : (await engine.index(find(what))).packs.map(({ ref }) => ref)
+        const ids = [...byPack, ...refs.map(({ sha256 }) => sha256)]
         const gone = seeds.filter(({ pack }) => ids.includes(pack))
+        // Nobody could take the release any more; who means that says it of the pack itself.
+        for (const ref of refs) {
+          if (!gone.some(({ pack, held, length }) => pack === ref.sha256 && held === length) || (await parts.holders(infoHash(ref))).length > 0) continue
+          throw new Refusal({ kind: "conflict", detail: `nobody in touch holds pack ${ref.sha256.slice(0, 8)} of ${what}, so this may be the last copy`, hint: `kos seed remove ${ref.sha256.slice(0, 16)}, if it may go all the same` })
+        }
         for (const { pack } of gone) await parts.transfer.remove(pack)
         await wishes.set({ seeds: wishes.get().seeds.filter((pack) => !ids.includes(pack)) })
         return { removed: gone.length, bytes: gone.reduce((sum, { held }) => sum + held, 0) }

@@ -73,7 +73,9 @@ export class SecretStore {
     for (const left of [`${path}.new`, `${path}.old`]) await destroyFile(left)
     if (bytes === undefined) return new SecretStore(path, key, nothing)
     const state = opened(bytes, key)
-    if (state === undefined) await destroyFile(path)
+    // A newer version wrote it, and this one came back after its trial: what it holds is not to be lost. Keys come again from others meanwhile.
+    if (state === undefined && (bytes[0] ?? 0) > fileVersion) await renamed(path, `${path}.newer`)
+    else if (state === undefined) await destroyFile(path)
     return new SecretStore(path, key, state ?? nothing, state === undefined)
   }
 
@@ -109,7 +111,7 @@ export class SecretStore {
 
   /** Everything, when this node belongs to the mesh no more. */
   async destroy(): Promise<void> {
-    await destroyFile(this.#path)
+    for (const path of [this.#path, `${this.#path}.newer`]) await destroyFile(path)
     for (const { key } of this.#state.items.values()) key.fill(0)
     this.#state.reader?.seed.fill(0)
     this.#state = nothing
