@@ -15,7 +15,7 @@ import { hostDht } from "../src/swarm/carriers/dht-host.ts"
 import { makeHyperswarmCarrier } from "../src/swarm/carriers/hyperswarm.ts"
 import { toConnection } from "../src/swarm/carriers/connections.ts"
 import type { ReplicatedLog, SwarmHost } from "../src/swarm/host.ts"
-import { makeSwarm, type Swarm } from "../src/swarm/swarm.ts"
+import { makeSwarm, type Swarm, type SwarmOptions } from "../src/swarm/swarm.ts"
 import { benchKeyPair, meshKey } from "./kos.ts"
 
 export interface LogsNode {
@@ -34,7 +34,8 @@ const operationBytes = 240
 
 /** `directory` holds `logs/` (the store) and `tables.db`; both are made when they are missing. */
 export const openLogsNode = async (
-  directory: string, name: string, mesh: { readonly devices: ReadonlyArray<string>; readonly logs: ReadonlyArray<string> }, carriers: () => ReadonlyArray<Carrier>
+  directory: string, name: string, mesh: { readonly devices: ReadonlyArray<string>; readonly logs: ReadonlyArray<string> }, carriers: () => ReadonlyArray<Carrier>,
+  more: Partial<SwarmOptions> = {}
 ): Promise<LogsNode> => {
   fs.mkdirSync(directory, { recursive: true })
   const store = await HypercoreStore.open(path.join(directory, "logs"))
@@ -48,7 +49,7 @@ export const openLogsNode = async (
     keyPair, device, mesh: { id: "ab".repeat(32), key: meshKey },
     membership: {
       standing: (other) => (mesh.devices.includes(other) ? "member" : "unknown"),
-      logs: () => logs, operations: () => operations, offer: async () => 0, onChange: () => () => undefined
+      dismissal: () => undefined, logs: () => logs, operations: () => operations, offer: async () => 0, onChange: () => () => undefined
     },
     logs: {
       own: () => device,
@@ -77,7 +78,7 @@ export const openLogsNode = async (
       if (level === "warn" || process.env["BENCH_TALK"] !== undefined) process.stderr.write(`${name}: ${text} ${JSON.stringify(detail ?? {})}\n`)
     }
   }
-  const swarm = makeSwarm(host, carriers, { now: () => Date.now() })
+  const swarm = makeSwarm(host, carriers, { now: () => Date.now(), ...more })
   return {
     tables, swarm, store,
     onGrew: (listener) => growers.add(listener),

@@ -20,6 +20,8 @@ export interface BundleOptions {
   readonly platform: Platform
   /** Node's program for another platform than the one that is installed. */
   readonly node?: string
+  /** Number that the bundle gives itself, in place of that in package.json. */
+  readonly version?: string
 }
 
 export interface Bundle {
@@ -64,7 +66,7 @@ const idlePlaces: Readonly<Record<string, RegExp>> = {
 }
 
 /** Makes the tree; throws a sentence when it cannot. */
-export const makeBundle = async ({ root, out, platform, node }: BundleOptions): Promise<Bundle> => {
+export const makeBundle = async ({ root, out, platform, node, version }: BundleOptions): Promise<Bundle> => {
   if ((await readdir(out).catch(() => [])).length > 0) throw new Error(`${out} is not empty`)
   const nodePackage = `node-${platform}`
   const places = await closure(root, platform)
@@ -72,6 +74,10 @@ export const makeBundle = async ({ root, out, platform, node }: BundleOptions): 
   if (node === undefined && !places.includes(nodePlace)) throw new Error(`${nodePackage} is not installed; say with --node where Node's program for ${platform} lies`)
   await mkdir(out, { recursive: true })
   for (const place of ownPlaces) await take(join(root, place), join(out, place), () => true, "")
+  if (version !== undefined) {
+    const own = join(out, "package.json")
+    await writeFile(own, (await readFile(own, "utf8")).replace(/"version": "[^"]*"/, `"version": "${version}"`))
+  }
   for (const place of places) await take(join(root, place), join(out, place), (path, name) => isWanted(place, path, name, platform), "")
   if (node !== undefined) {
     await mkdir(join(out, nodePlace, "bin"), { recursive: true })

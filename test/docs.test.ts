@@ -53,11 +53,22 @@ const limits: ReadonlyArray<readonly [what: string, file: string, name: string, 
   ["one request to the daemon", "api/limits.ts", "apiLimits.bodyBytesMax", "bytes"],
   ["calls under way at once", "api/limits.ts", "apiLimits.callsMax", "count"],
   ["watchers (`kos events -f` and the like) at once", "api/limits.ts", "apiLimits.watchersMax", "count"],
+  ["channels that a node follows", "boot/update-channels.ts", "channelsMax", "count"],
+  ["one file of a channel's metadata", "updates/metadata/metadata-limits.ts", "metadataBytesMax", "bytes"],
+  ["blocks of one channel's log", "updates/metadata/channel-block.ts", "channelBlocksMax", "count"],
+  ["files of one release", "updates/payload/archive-format.ts", "entriesMax", "count"],
+  ["payload of one release", "updates/payload/index-file.ts", "payloadBytesMax", "bytes"],
+  ["versions of kOS that lie on a node", "boot/slots-directories.ts", "generationsMax", "count"],
+  ["starts that a version on trial gets", "updates/way.ts", "triesMax", "count"],
+  ["attempts with one release that a node makes by itself", "updates/rollout.ts", "attemptsMax", "count"],
+  ["characters of advice on a release", "commands/decide-updates.ts", "adviceCharsMax", "count"],
+  ["one file of channels and packs (`kos update export`)", "updates/stick.ts", "stickBytesMax", "bytes"],
   ["one proof file", "codec/verify/format.ts", "proofBytesMax", "bytes"],
   ["frames in one proof file", "codec/verify/format.ts", "proofFramesMax", "count"]
 ]
 
 const shown = (value: number, unit: "bytes" | "ms" | "count"): string => {
+  if (unit === "bytes" && value >= 2 ** 30 && value % 2 ** 30 === 0) return `${value / 2 ** 30} GiB`
   if (unit === "bytes") return value >= 1_048_576 && value % 1_048_576 === 0 ? `${value / 1_048_576} MiB` : `${value / 1_024} KiB`
   if (unit === "ms") return value >= 1_000 ? `${value / 1_000} s` : `${value} ms`
   return value.toLocaleString("en-GB")
@@ -130,7 +141,7 @@ const commandLines = (text: string): ReadonlyArray<string> => {
 }
 
 /** Usage shows a number or a choice by its name; the parser wants one. */
-const standIns: Readonly<Record<string, string>> = { CHOICE: "1", N: "1", MODE: "joined", SHELL: "bash", ROLE: "member", OWNERS: "2" }
+const standIns: Readonly<Record<string, string>> = { CHOICE: "1", N: "1", MODE: "joined", SHELL: "bash", ROLE: "member", OWNERS: "2", GENERATION: "1" }
 
 t.test("every kos command line in the documents is one that the CLI takes", async (t) => {
   let count = 0

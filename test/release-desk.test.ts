@@ -57,7 +57,7 @@ t.test("one node makes, signs and publishes by itself; a client finds the releas
   const published = await done(cellar.desk.publish({ trustClock: false }, call))
   const code = parseChannelCode(published.channel.code)
   t.equal(code?.log, published.channel.log)
-  t.equal(published.follow, `kos config set update.channels.hill ${published.channel.code} --layer mesh`)
+  t.equal(published.follow, `kos update channel hill --follow ${published.channel.code}`)
   const { open, client } = await ownLog(cellar)
   t.equal(sha256(await open.files.read("1.root.json") ?? new Uint8Array()), code?.root)
   const reader = await client()

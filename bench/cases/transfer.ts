@@ -15,6 +15,7 @@ import { openTransfer, type OwnTransfer } from "../../src/updates/transfer/trans
 import type { BenchCase, Measure, OtherMain, Side, SideContext } from "../case.ts"
 import { NotYet } from "../case.ts"
 import { seeded } from "../workload.ts"
+import type { MeshBy } from "./transfer-mesh.ts"
 
 const mebibyte = 1 << 20
 const here = fileURLToPath(import.meta.url)
@@ -65,7 +66,7 @@ const tcpPair = async (): Promise<readonly [Socket, Socket]> => {
 const deviceOf = (n: number): string => createHash("sha256").update(String(n)).digest("hex")
 
 /** Milliseconds of processor time and the highest memory of a process, as the kernel tells. */
-const costOf = (pid: number | undefined): { readonly cpuMs: number; readonly peakMiB: number } => {
+export const costOf = (pid: number | undefined): { readonly cpuMs: number; readonly peakMiB: number } => {
   if (pid === undefined) return { cpuMs: 0, peakMiB: 0 }
   const cells = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ")
   const peak = Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0)
@@ -128,7 +129,7 @@ const fetching = (size: (short: boolean) => number, leechers: number): Side => a
   }
 }
 
-const measured = (wallMs: number, cpuMs: number, bytes: number, more: Readonly<Record<string, number>> = {}): Measure =>
+export const measured = (wallMs: number, cpuMs: number, bytes: number, more: Readonly<Record<string, number>> = {}): Measure =>
   ({ value: wallMs / 1_000, wallMs, cpuMs, detail: { "CPU s": cpuMs / 1_000, "MB/s": bytes / wallMs / 1_000, ...more } })
 
 /** A plain mirror. */
@@ -199,13 +200,11 @@ const aria2: Side = async ({ dir, fixture, short, begin }) => {
   }
 }
 
-/** Wires through sessions of the mesh: `transfer-mesh.ts` beside this file exports `meshFetch`, a side that fetches the file of `MESH` from the fixture. */
-const overMesh: Side = async (context: SideContext) => {
-  const module = join(import.meta.dirname, "transfer-mesh.ts")
-  if (!existsSync(module)) throw new NotYet("pack wires over the mesh in a benchmark")
-  const { meshFetch } = (await import(module)) as { readonly meshFetch: (context: SideContext, path: string, ref: PackRef) => Promise<Measure> }
+/** The same file between two whole nodes in touch. */
+const overMesh = (by: MeshBy): Side => async (context: SideContext) => {
+  const { meshFetch } = await import("./transfer-mesh.ts")
   const path = fileOf(context.fixture, sizes.lan(context.short))
-  return meshFetch(context, path, refOf(path))
+  return meshFetch(context, path, refOf(path), by)
 }
 
 const within = (times: number) => ({ kind: "ratio-min", value: Number((1 / times).toFixed(3)) }) as const
@@ -216,12 +215,15 @@ export const benchCase: BenchCase = {
   secondsMax: 300,
   prepare,
   sides: {
-    lan: fetching(sizes.lan, 1), http: overHttp(sizes.lan, 1), mesh: overMesh, aria2, five: fetching(sizes.five, 5), "http-five": overHttp(sizes.five, 5), large: fetching(sizes.memory, 1)
+    lan: fetching(sizes.lan, 1), http: overHttp(sizes.lan, 1), mesh: overMesh("udx"), "mesh-tcp": overMesh("tcp"), lane: overMesh("lane"), aria2, five: fetching(sizes.five, 5), "http-five": overHttp(sizes.five, 5), large: fetching(sizes.memory, 1)
   },
   rows: [
     { title: "one fetches over TCP, time, against HTTP (at most 2.5 times)", unit: "s", ours: { side: "lan" }, peer: { side: "http" }, ratio: "peer/ours", target: within(2.5) },
     { title: "the same, processor time of both ends", unit: "s", ours: { side: "lan", detail: "CPU s" }, peer: { side: "http", detail: "CPU s" }, ratio: "peer/ours", target: within(2.5) },
     { title: "one fetches over the mesh, time, against HTTP (at most 6 times)", unit: "s", ours: { side: "mesh" }, peer: { side: "http" }, ratio: "peer/ours", target: within(6) },
+    { title: "the same, processor time of both ends", unit: "s", ours: { side: "mesh", detail: "CPU s" }, peer: { side: "http", detail: "CPU s" }, ratio: "peer/ours", target: { kind: "report" } },
+    { title: "one fetches over a session by TCP, as in a LAN, time, against HTTP", unit: "s", ours: { side: "mesh-tcp" }, peer: { side: "http" }, ratio: "peer/ours", target: { kind: "report" } },
+    { title: "one fetches over the lane that two nodes in touch make, time, against HTTP", unit: "s", ours: { side: "lane" }, peer: { side: "http" }, ratio: "peer/ours", target: within(2.5) },
     { title: "one fetches over TCP, time, against aria2", unit: "s", ours: { side: "lan" }, peer: { side: "aria2" }, ratio: "peer/ours", target: { kind: "report" } },
     { title: "five fetch, time, against HTTP (at most 2.5 times)", unit: "s", ours: { side: "five" }, peer: { side: "http-five" }, ratio: "peer/ours", target: within(2.5) },
     { title: "the same, processor time of all", unit: "s", ours: { side: "five", detail: "CPU s" }, peer: { side: "http-five", detail: "CPU s" }, ratio: "peer/ours", target: within(2.5) },

@@ -182,7 +182,7 @@ export const makeReleaseDesk = (publisher: Publisher): ReleaseDesk => {
       const soon = [["root", roots.at(-1)] as const, ["targets", targets] as const].flatMap(([role, file]) => file !== undefined && Date.parse(file.metadata.signed.expires) - now() < expiresSoonMs
         ? [`${role} ${file.metadata.signed.version} is good until ${file.metadata.signed.expires.slice(0, 10)} only; kos release rotate ${name} renews it.`] : [])
       return {
-        ...done, channel: row, published: says, follow: row.code === "" ? "" : `kos config set update.channels.${name} ${row.code} --layer mesh`,
+        ...done, channel: row, published: says, follow: row.code === "" ? "" : `kos update channel ${name} --follow ${row.code}`,
         notes: [...left.map((fault) => `Left for now: ${fault}.`), ...soon, ...row.waiting.filter(({ state }) => state === "waiting").map((one) => `${one.role} ${one.version} (${one.id.slice(0, 8)}) still waits for signatures.`)]
       }
     }),

@@ -1,6 +1,7 @@
 /** Makes the payload of a release, and what its signers will sign. */
 import { execFile } from "node:child_process"
 import { mkdir, rm, stat } from "node:fs/promises"
+import { tmpdir } from "node:os"
 import { delimiter, dirname, join } from "node:path"
 import { Result, Schema } from "effect"
 import type { Call } from "../api/operation.ts"
@@ -55,6 +56,8 @@ export const packRelease = async (publisher: Publisher, book: ChannelBook, wish:
   })
   const custom: ReleaseCustom = { ...draft, payload: payload.payload }
   const id = sha256(payload.index)
+  const same = before.find(({ index }) => sha256(index) === id)
+  if (same !== undefined) throw new Refusal({ kind: "conflict", detail: `this is, byte for byte, what ${same.path} is already`, hint: "a release is known by its content; change something in it, such as its version" })
   await writeWhole(join(made, `${id}.index`), payload.index)
   for (const { ref, file } of payload.packs) {
     try {
@@ -141,7 +144,7 @@ const notesOf = async ({ notes, note }: Wish): Promise<string> => {
   return text
 }
 
-const Types = Schema.Struct({ reads: Schema.Array(Schema.String), writes: Schema.Array(Schema.String) })
+const Types = Schema.Struct({ version: Schema.String, reads: Schema.Array(Schema.String), writes: Schema.Array(Schema.String) })
 
 /** What events it reads and writes: as the person says, else as a bundle's own kOS says. */
 const eventsOf = async (wish: Wish, form: "tree" | "file", signal: AbortSignal): Promise<ReleaseCustom["events"]> => {
@@ -151,15 +154,13 @@ const eventsOf = async (wish: Wish, form: "tree" | "file", signal: AbortSignal):
   if (form !== "tree" || !(await stat(program).catch(() => undefined))?.isFile()) throw unknown(`it has no bin/kos`)
   const text = await new Promise<string>((done, fail) => {
     // Under this Node, wherever the system keeps its own.
-    const env = { PATH: [dirname(process.execPath), process.env["PATH"] ?? ""].join(delimiter), HOME: wish.path, LANG: "C" }
+    const env = { PATH: [dirname(process.execPath), process.env["PATH"] ?? ""].join(delimiter), HOME: tmpdir(), LANG: "C", NODE_DISABLE_COMPILE_CACHE: "1" }
     execFile(program, ["event", "types", "--json"], { timeout: askMsMax, maxBuffer: askBytesMax, env, cwd: wish.path, signal }, (error, stdout) => error === null ? done(stdout) : fail(unknown(error.message.slice(0, 200))))
   })
-  try {
-    const said: unknown = JSON.parse(text)
-    const types = Schema.decodeUnknownResult(Types)(said)
-    if (Result.isSuccess(types)) return types.success
-  } catch {
-    // Said below.
-  }
-  throw unknown("its bin/kos event types gave something else")
+  const types = Result.try(() => Schema.decodeUnknownResult(Types)(JSON.parse(text))).pipe(Result.flatMap((decoded) => decoded))
+  if (Result.isFailure(types)) throw unknown("its bin/kos event types gave something else")
+  const { version, reads, writes } = types.success
+  const wanted = wish.release.slice(wish.release.indexOf("@") + 1)
+  if (version !== wanted) throw new Refusal({ kind: "conflict", detail: `the bundle says of itself that it is ${version}, not ${wanted}`, hint: `npm run bundle -- --out DIR --version ${wanted}` })
+  return { reads, writes }
 }

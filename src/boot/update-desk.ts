@@ -43,6 +43,9 @@ export interface DeskParts extends EngineParts {
 /** How long `apply` and `fetch` stay with what they asked for, ms; the device goes on after that. */
 const staysMsMax = 6 * 3_600_000
 const lookEveryMs = 100
+/** How long `apply` waits for its turn, and `check` for the first blocks of a channel, ms. */
+const turnMsMax = 60_000
+const firstMsMax = 5_000
 
 export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
   const { engine, channels, wishes, slots } = parts
@@ -112,7 +115,9 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
     mine.restsUntil = 0
     await wishes.set({ asked: { release: release.id, to, endings: endingsOf(steps), despite, insist } })
     engine.wake()
-    const end = parts.tick() + staysMsMax
+    const began = parts.tick()
+    const end = began + staysMsMax
+    let told = ""
     for (;;) {
       await engine.idle()
       const underway = engine.underway()
@@ -124,7 +129,13 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
         if (last !== undefined) return { why: last.detail, restarting: false, reached: false }
         if (step._tag === "Do" && step.action.do === "restart") return { why: "it is on trial", restarting: true, reached: true }
         if (step._tag === "Done") return { why: step.why, restarting: false, reached: true }
-        if (step._tag === "Wait" && step.for !== "health") return { why: step.why, restarting: false, reached: way.steps.some(({ step: one }) => one === to) && step.for === "person" }
+        // Its turn comes in a moment when nobody else is trying anything: those in touch only have to hear of the ask.
+        const passes = step._tag === "Wait" && (step.for === "health" || ((step.for === "turn" || step.for === "restart") && parts.tick() < began + turnMsMax))
+        if (step._tag === "Wait" && passes && step.why !== told) {
+          told = step.why
+          call.progress(0, 0, step.why)
+        }
+        if (step._tag === "Wait" && !passes) return { why: step.why, restarting: false, reached: way.steps.some(({ step: one }) => one === to) && step.for === "person" }
         if (mine.failures >= 3) return { why: mine.says, restarting: false, reached: false }
       }
       if (parts.tick() > end) return { why: "it takes longer than this command stays", restarting: false, reached: false }
@@ -173,6 +184,10 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       await parts.follow()
       if (channel !== undefined && !channels.states().some(({ name }) => name === channel)) throw new Refusal({ kind: "not-found", detail: `no channel called ${channel} is followed here`, hint: "kos update channel" })
       await channels.refresh(channel)
+      // A channel that is new here comes in a moment when anybody in touch has it.
+      const end = parts.tick() + firstMsMax
+      const isWaiting = () => channels.states().some(({ trust, name }) => trust === "empty" && (channel === undefined || name === channel)) && node().swarm.sessions().some(({ phase }) => phase === "ready")
+      while (isWaiting() && parts.tick() < end) await new Promise((resolve) => setTimeout(resolve, lookEveryMs))
       engine.wake()
       await engine.idle()
       return { channels: channels.states().filter(({ name }) => channel === undefined || name === channel).map(channelRow), offers: await offersOf() }
@@ -295,8 +310,10 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
       const id = text === undefined ? underway?.release ?? asked : (yield* tried(async () => find(text))).id
       const release = engine.all().find((one) => one.id === id)
       if (release === undefined) return yield* new Refusal({ kind: "not-found", detail: "no update is under way", hint: "kos update list" })
-      const last = stepsOf(node(), node().vault.deviceId, release.id).at(-1)?.step
-      if (asked !== release.id && (last === "committed" || last === "rolled-back")) {
+      const steps = stepsOf(node(), node().vault.deviceId, release.id)
+      const last = steps.at(-1)?.step
+      const wished = asked === release.id && wishes.get().asked?.endings === endingsOf(steps)
+      if (!wished && (last === "committed" || last === "rolled-back")) {
         return yield* new Refusal({ kind: "conflict", detail: `${release.custom.name} ${release.custom.version} is not under way here: it was ${last}`, hint: last === "committed" ? "kos update rollback" : "kos update history" })
       }
       engine.known(release).stop = true
@@ -339,7 +356,8 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
         const index = await engine.index(release)
         let total = 0
         for (const { ref } of index.packs) {
-          if (await parts.transfer.file(ref.sha256) === undefined && (await parts.holders(infoHash(ref))).length === 0 && settingTexts(runtime().settings.get(), "update.mirrors").length === 0) {
+          const elsewhere = ["update.mirrors", "seed.tracker"].some((path) => settingTexts(runtime().settings.get(), path).length > 0)
+          if (!elsewhere && await parts.transfer.file(ref.sha256) === undefined && (await parts.holders(infoHash(ref))).length === 0) {
             throw new Refusal({ kind: "timeout", detail: `nobody in touch holds pack ${ref.sha256.slice(0, 8)} of ${text}`, hint: "kos sync status; or bring it by hand with kos update import FILE" })
           }
           await parts.transfer.ensure(ref, [{ offset: 0, length: ref.length }], { signal: AbortSignal.timeout(staysMsMax), onBytes: (done) => call.progress(total + done, Math.max(1, index.packs.reduce((sum, pack) => sum + pack.ref.length, 0)), "packs") })

@@ -175,7 +175,10 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
         }), { signal })
       }
       const engine = makeEngine(engineParts)
-      wakeEngine = engine.wake
+      wakeEngine = () => {
+        void follow().catch((cause: unknown) => notice("warn", `channels could not be followed: ${String(cause)}`))
+        engine.wake()
+      }
       const stick = makeStickDesk({ store, transfer, channels, engine, node, directory, offers: (everything) => desk?.list(everything) ?? Effect.fail(early()) })
       const trials = yield* Effect.acquireRelease(promise(() => openTrials({ root: `${directory}/trials`, kos: resolve(import.meta.dirname, "../.."), now, notice })), (opened) => Effect.promise(() => opened.close()))
       desk = makeUpdateDesk({ ...engineParts, engine, seeding, follow, trials, stick, settle: store.settle })
