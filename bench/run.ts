@@ -19,7 +19,7 @@ import type { Job } from "./side.ts"
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 
-const caseNames = ["append", "catch-up", "offline", "thousand-logs", "restart", "index", "seal", "resolver", "daemon", "revocation", "delta", "transfer"] as const
+const caseNames = ["append", "catch-up", "offline", "thousand-logs", "restart", "index", "seal", "resolver", "daemon", "revocation", "delta", "transfer", "metadata"] as const
 const runsDefault = 3
 
 interface Outcome {

@@ -402,6 +402,60 @@ t.test("tables are aligned by what a terminal shows", async (t) => {
   t.equal(width("e\u0301"), 1)
 })
 
+t.test("what is said of updates is plain, whole and no broader than the terminal, whatever stands in it", async (t) => {
+  const nasty = ["", " ", "\u001b[2J\u202egone", "漢字".repeat(60), "word ".repeat(100), "line\nbreak\ttab", "x".repeat(3_000)]
+  const row = (text: string, more: object = {}) => ({
+    id: key("a"), name: "kos", version: "9.1.0", kind: "bundle", platform: "linux-x64", channel: text, security: true, state: text, running: false, verdict: "compatible", reasons: [text], waits: text, ...more
+  })
+  const channel = (text: string) => ({ name: text, channel: key("a"), log: key("b"), trust: "untrusted", detail: text, releases: 0, versions: { root: 0, timestamp: 0, snapshot: 0, targets: 0 } })
+  const signers = [{ key: key("c"), name: "" }, { key: key("d"), name: "mill" }]
+  const done = { summary: "done", events: [] }
+  const limits = { upload: "0B", download: "4MiB", window: "never", metered: true }
+  const values = (text: string): ReadonlyArray<readonly [name: string, value: object, table: boolean]> => [
+    ["update.check", { channels: [channel(text)], offers: [row(text), row(text, { platform: "any" })] }, true],
+    ["update.list", [row(text), row(text, { running: true }), row(text, { verdict: "unfit" }), row(text, { verdict: "stale" }), row(text, { state: "rolled-back" })], true],
+    ["update.show", {
+      ...row(text), target: text, role: text, threshold: 2, signers, boards: [text], payloadBytes: 0, from: text, kosMin: null, kosBelow: "9.9.9", minSecure: text, ring: "canary", permille: 5, checks: [text], migrations: [text],
+      risk: text, notes: text, reads: 0, writes: 0
+    }, false],
+    ["update.plan", {
+      release: row(text), changes: [text], fetchBytes: 0, spaceBytes: 1, freeBytes: 0, signers: [], threshold: 1, peers: [text], migrations: [text], risks: [text],
+      advice: [{ by, stance: "veto", text, counts: false }, { by, stance: "advice", text, counts: false }]
+    }, false],
+    ["update.fetch", { release: row(text), summary: "done", hereBytes: 0, patchedBytes: 0, fetchedBytes: 0 }, true],
+    ["update.try", { summary: "", trials: [{ id: text, name: text, version: text, state: text, since: by.at, events: 0, isolation: text }], log: [] }, true],
+    ["update.apply", { release: row(text), summary: "done", restarting: true, differences: [] }, true],
+    ["update.boot", { summary: "done", generation: 0, version: text }, true],
+    ["update.rollback", { summary: "done", generation: 0, version: text }, true],
+    ["update.history", [{ by, step: "rolled-back", id: key("a"), name: text, version: text, detail: text }], true],
+    ["update.slots", [{ generation: 1_000_000, name: "kos", version: text, state: "failed", running: true, path: `/${text}` }], true],
+    ["update.channel", { ...done, channels: [channel(text)], others: [] }, true],
+    ["update.export", { file: "/f", bytes: 0, channels: 0, packs: 0 }, true],
+    ["update.import", { file: text, summary: "done", blocks: 0, packs: 0, offers: [row(text)] }, true],
+    ["seed.list", { seeds: [{ pack: key("a"), releases: [text, text, text, text], bytes: 2, heldBytes: 1, uploadedBytes: 0, downloadedBytes: 0, wires: 0, seeding: false }], limits, rests: "", banned: [], pid: 0, memoryBytes: 0 }, true],
+    ["seed.limit", { ...done, limits }, false]
+  ]
+  for (const text of nasty) {
+    for (const [name, value, narrow] of values(text)) {
+      const lines = render(name, safeDeep(value), view)
+      t.ok(lines.length > 0, name)
+      for (const line of lines) {
+        t.notMatch(line, /undefined|NaN|\[object|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202e]/, name)
+        if (narrow && width(line) > 80) t.fail(`${name} is ${width(line)} columns wide: ${line}`)
+      }
+    }
+  }
+  for (const [name, value, says] of [
+    ["update.check", { channels: [], offers: [] }, /No channel is followed/], ["update.check", { channels: [channel("x")], offers: [] }, /Nothing is offered/], ["update.list", [], /Nothing is offered/],
+    ["update.history", [], /No update/], ["update.channel", { ...done, summary: "", channels: [], others: [] }, /No channel/], ["update.try", { summary: "", trials: [], log: [] }, /Nothing is being tried/],
+    ["seed.list", { seeds: [], limits, rests: "", banned: [], pid: 0, memoryBytes: 0 }, /holds no packs/]
+  ] as const) t.match(render(name, value, view).join("\n"), says, `${name} says that there is nothing`)
+  // A hint may only name what can be typed.
+  for (const [name, value] of values("x")) {
+    for (const [, command] of render(name, value, view).join("\n").matchAll(/\bkos ((?:wait|update|seed)[a-z0-9. -]*?)(?= and |$)/gm)) t.ok(Result.isSuccess(parse((command ?? "").trim().split(" "))), `${name}: kos ${command}`)
+  }
+})
+
 t.test("home: flag before environment before XDG", async (t) => {
   const { homeOf } = await import("../src/api/home.ts")
   t.equal(homeOf("x", { KOS_HOME: "/e" }, "/c"), "/c/x")

@@ -134,6 +134,9 @@ t.test("events, points, waiting, logs and the doors", async (t) => {
   t.equal((await node.ask("event.list", ["--since", "1h", "--limit", "2"])).length, 2)
   t.same(await node.ask("event.list", ["--until", "1h"]), [])
   t.match(await node.ask("event.show", [`@${two}`]), { type: "config.changed/1", actor: "person:Ann", known: true, heldBy: ["alpha"], body: { summary: /user\.a/ } })
+  const types = await node.ask("event.types")
+  t.ok(types.writes.length > 50 && types.writes.every((type) => types.reads.includes(type)), "what this version writes it can read")
+  await human(t, node, ["event", "types"])
   t.match(await node.ask("event.verify"), { clean: true, misbehaviour: [] })
   const exported = await node.lines("event.export")
   t.equal(exported.length, (await node.ask("event.list", ["--limit", "1000"])).length)
@@ -254,8 +257,8 @@ t.test("meshes: naming, inviting, joining, pausing, naming nodes, leaving", asyn
   t.same(left.members.map(({ name, standing }) => [name, standing]).toSorted(), [["attic", "member"], ["cellar", "left"]])
 })
 
-/** Asked in daemon-vault, key-commands, key-recovery, daemon-approval, daemon-meshes, daemon-federation, daemon-connect and trust-*.test.ts. */
-const elsewhere = /^(vault|key|approval)\.|^(connect|mesh\.use|mesh\.federate|node\.revoke|node\.clear|node\.ping)$/
+/** Asked in daemon-vault, key-commands, key-recovery, daemon-approval, daemon-meshes, daemon-federation, daemon-connect, trust-*, update-daemon, update-commands, release-daemon and rehearsal.test.ts. */
+const elsewhere = /^(vault|key|approval|update|seed|release)\.|^(daemon\.rehearse|connect|mesh\.use|mesh\.federate|node\.revoke|node\.clear|node\.ping)$/
 
 t.test("no operation was left out", (t) => {
   const missing = operations.map(({ name }) => name).filter((name) => !asked.has(name as never) && !["dht.run", "invite.confirm", "config.conflicts", "config.resolve"].includes(name) && !elsewhere.test(name))

@@ -125,8 +125,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Arguments of Node itself. */
   readonly node?: ReadonlyArray<string>
-  /** By `bin/kos-launch`, as `npm start` does: then the node can switch versions. */
-  readonly launched?: boolean
+  /** By `bin/kos-launch`, as `npm start` does: then the node can switch versions. A directory: by the launcher of that installation. */
+  readonly launched?: boolean | string
   readonly args?: ReadonlyArray<string>
 }
 
@@ -162,8 +162,8 @@ export class TestNode {
   async start(more: DaemonOptions = {}): Promise<this> {
     const { name, isolated = false, env = {}, node = [], args = [], launched = false } = { ...this.#options, ...more }
     const child = spawn("env", [
-      ...withoutHooks, ...(launched ? [join(root, "bin/kos-launch")] : [process.execPath, ...node, main]), "--home", this.home, "--json", "daemon", "run", "--lan-only", ...(name === undefined ? [] : ["--name", name]), ...args
-    ], { cwd: "/", env: plainEnv({ ...(launched ? { PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"] ?? ""}` } : {}), ...(isolated ? { KOS_NETWORK_MODE: "isolated" } : {}), ...env }), stdio: ["ignore", "pipe", "pipe"] })
+      ...withoutHooks, ...(launched !== false ? [join(launched === true ? root : launched, "bin/kos-launch")] : [process.execPath, ...node, main]), "--home", this.home, "--json", "daemon", "run", "--lan-only", ...(name === undefined ? [] : ["--name", name]), ...args
+    ], { cwd: "/", env: plainEnv({ ...(launched !== false ? { PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"] ?? ""}` } : {}), ...(isolated ? { KOS_NETWORK_MODE: "isolated" } : {}), ...env }), stdio: ["ignore", "pipe", "pipe"] })
     this.#child = child
     let out = ""
     child.stderr?.on("data", (part: Buffer) => { this.#err += part.toString() })

@@ -17,7 +17,7 @@ import { clientOf, dayMs } from "./release-world.ts"
 const tree = (t: Test, name: string, text: string): string => {
   const path = join(t.testdirName, name)
   mkdirSync(join(path, "bin"), { recursive: true })
-  writeFileSync(join(path, "bin/kos"), `#!/bin/sh\necho '{"version":"1.0.0","reads":["a.b/1"],"writes":["a.b/1"]}'\n`, { mode: 0o755 })
+  writeFileSync(join(path, "bin/kos"), `#!/bin/sh\necho '{"reads":["a.b/1"],"writes":["a.b/1"]}'\n`, { mode: 0o755 })
   writeFileSync(join(path, "text"), text)
   return path
 }

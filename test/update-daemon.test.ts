@@ -116,7 +116,7 @@ t.test("one node publishes to itself, takes the release by hand and goes back", 
   await node.ask("update.pin", ["--off"])
   t.equal((await node.ask("update.list"))[0]?.state, "compatible", "nothing that was refused is done later")
 
-  t.match(await human(t, node, "seed limit --up 512KiB --down 0 --window 22:00-06:00 --metered yes"), /keeps to these limits now.*\nup 512KiB a second, down without limit, from 22:00-06:00, over the local network only/)
+  t.match(await human(t, node, "seed limit --up 512KiB --down 0 --window 22:00-06:00 --metered yes"), /keeps to these limits now.*\nup 512KiB a second, down without limit, from 22:00-06:00, local network only/)
   t.match(await node.ask("seed.limit", ["--up", "0", "--window", "always", "--metered", "no"]), { limits: { upload: "0B", download: "0B", window: "always", metered: false } })
   t.same((await node.ask("seed.limit")).events, [])
   const [pack] = (await node.ask("seed.list")).seeds

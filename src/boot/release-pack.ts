@@ -144,7 +144,7 @@ const notesOf = async ({ notes, note }: Wish): Promise<string> => {
   return text
 }
 
-const Types = Schema.Struct({ version: Schema.String, reads: Schema.Array(Schema.String), writes: Schema.Array(Schema.String) })
+const Types = Schema.Struct({ version: Schema.optionalKey(Schema.String), reads: Schema.Array(Schema.String), writes: Schema.Array(Schema.String) })
 
 /** What events it reads and writes: as the person says, else as a bundle's own kOS says. */
 const eventsOf = async (wish: Wish, form: "tree" | "file", signal: AbortSignal): Promise<ReleaseCustom["events"]> => {
@@ -161,6 +161,6 @@ const eventsOf = async (wish: Wish, form: "tree" | "file", signal: AbortSignal):
   if (Result.isFailure(types)) throw unknown("its bin/kos event types gave something else")
   const { version, reads, writes } = types.success
   const wanted = wish.release.slice(wish.release.indexOf("@") + 1)
-  if (version !== wanted) throw new Refusal({ kind: "conflict", detail: `the bundle says of itself that it is ${version}, not ${wanted}`, hint: `npm run bundle -- --out DIR --version ${wanted}` })
+  if (version !== undefined && version !== wanted) throw new Refusal({ kind: "conflict", detail: `the bundle says of itself that it is ${version}, not ${wanted}`, hint: `npm run bundle -- --out DIR --version ${wanted}` })
   return { reads, writes }
 }

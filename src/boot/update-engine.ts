@@ -11,10 +11,10 @@
  * becomes the step `failed`. A person's stop ends what runs beside.
  */
 import { Effect } from "effect"
-import { rm } from "node:fs/promises"
+import { readdir, rm } from "node:fs/promises"
 import { decideAskTurn, decideGiveBackTurn, decideOffer, sayStep } from "../commands/decide-updates.ts"
 import type { Wanted } from "../commands/dispatch.ts"
-import { badReleases, stepsOf, turnsOf } from "../projections/updates.ts"
+import { badReleases, endings, stepsOf, turnsOf } from "../projections/updates.ts"
 import { type AssembleReport, type LocalSource, type PayloadIndex, PayloadError } from "../updates/payload/payload.ts"
 import type { RehearsalReport, Slot, Transfer } from "../updates/ports.ts"
 import type { Release } from "../updates/release.ts"
@@ -31,7 +31,7 @@ import { type Facts, gatherFacts, planFacts } from "./update-facts.ts"
 import type { KnownReleases } from "./update-releases.ts"
 import { type Component, componentKey, slotOf, type SlotHouse } from "./update-slots.ts"
 import { fetchPayload, localSources, readIndex, stagePayload } from "./update-work.ts"
-import type { WishBook } from "./update-wishes.ts"
+import { stoppedMax, type WishBook } from "./update-wishes.ts"
 
 /** What a rehearsal found, and a sentence for people. */
 export interface Rehearsal {
@@ -50,6 +50,8 @@ export interface EngineParts {
   readonly again: () => void
   readonly standard: () => Runtime | undefined
   readonly channels: FollowedChannels
+  /** A channel is to be followed, or may be, and could not be read since this process began. */
+  readonly unread: (channel: string) => boolean
   readonly slots: SlotHouse
   readonly releases: KnownReleases
   readonly wishes: WishBook
@@ -67,6 +69,7 @@ export interface Known {
   rehearsal: Rehearsal & { readonly generation: number } | undefined
   health: { readonly generation: number; verdict: HealthVerdict | undefined } | undefined
   fault: string | undefined
+  /** R5.2: a person wants it stopped. Kept among the wishes: it holds beyond a crash once the next wish was written. */
   stop: boolean
   /** Actions that failed in a row, and until when it waits for that, steady ms. */
   failures: number
@@ -111,13 +114,26 @@ export const makeEngine = (parts: EngineParts): Engine => {
   let lookAgain = false
   let closed = false
   let restarting = false
+  /** Releases of kOS that this process put on trial, and when it began, steady ms. */
+  const activated = new Set<string>()
+  const began = tick()
 
   const knownOf = (release: Pick<Release, "id">): Known => {
     const found = known.get(release.id)
     if (found !== undefined) return found
     const [oldest] = known.keys()
     if (known.size >= knownMax && oldest !== undefined) known.delete(oldest)
-    const made: Known = { index: undefined, payload: undefined, report: undefined, rehearsal: undefined, health: undefined, fault: undefined, stop: false, failures: 0, restsUntil: 0, says: "", waits: undefined }
+    const made: Known = {
+      index: undefined, payload: undefined, report: undefined, rehearsal: undefined, health: undefined, fault: undefined, failures: 0, restsUntil: 0, says: "", waits: undefined,
+      get stop() {
+        return wishes.get().stopped?.includes(release.id) === true
+      },
+      set stop(wanted) {
+        if (wanted === this.stop) return
+        const others = (wishes.get().stopped ?? []).filter((id) => id !== release.id)
+        void wishes.set({ stopped: wanted ? [...others, release.id].slice(-stoppedMax) : others }).catch((cause: unknown) => notice("warn", `what is to be stopped could not be written: ${String(cause)}`))
+      }
+    }
     known.set(release.id, made)
     return made
   }
@@ -174,6 +190,7 @@ export const makeEngine = (parts: EngineParts): Engine => {
     if (me?.standing !== "member" || me.role === "seeder") return
     const releases = await concerned(node)
     await leaveOvertaken(node, releases)
+    await clearWork(node, releases)
     await parts.releases.retain(new Set(releases.map(({ id }) => id)))
     for (const release of releases) await driveOne(node, release)
   }
@@ -184,9 +201,29 @@ export const makeEngine = (parts: EngineParts): Engine => {
       for (const slot of await place.list()) {
         if (slot.state !== "staged" || slot.release === undefined || beside?.release === slot.release || releases.some(({ id }) => id === slot.release)) continue
         const release = all().find(({ id }) => id === slot.release) ?? parts.releases.get(slot.release)
+        // Just started: which is the newest is known when the channels were read.
+        if (parts.unread(release?.channel ?? "")) continue
         if (release !== undefined) await record(node, [sayStep(release, "stopped", "another release took its place", { generation: slot.generation })])
         await place.drop(slot.generation)
       }
+    }
+  }
+
+  /** What a crash left of an attempt that has ended, or that nobody goes on with. */
+  const clearWork = async (node: MeshNode, releases: ReadonlyArray<Release>): Promise<void> => {
+    for (const id of await readdir(`${parts.directory}/work`).catch(() => [])) {
+      if (beside?.release === id) continue
+      const release = releases.find((one) => one.id === id)
+      if (release === undefined) {
+        // Just started: whose it is is known when the channels were read.
+        if (parts.unread("")) continue
+      } else {
+        const last = stepsOf(node, node.vault.deviceId, id).at(-1)?.step
+        const lies = slotOf(await (await slots.of(release.custom)).slots.list(), id) !== undefined
+        if (!lies && (last === undefined || !endings.has(last))) continue
+        knownOf(release).payload = undefined
+      }
+      await rm(`${parts.directory}/work/${id}`, { recursive: true, force: true })
     }
   }
 
@@ -272,8 +309,19 @@ export const makeEngine = (parts: EngineParts): Engine => {
       }
       case "ask-turn": return record(node, decideAskTurn(turnsOf(node), node.vault.deviceId, release))
       case "give-back-turn": return record(node, decideGiveBackTurn(turnsOf(node), node.vault.deviceId, release))
-      case "activate": return place.activate(action.generation, { tries: action.tries, deadlineMs: trialDeadlineMs(release.custom) })
-      case "restart": return restart(component, release)
+      case "activate": {
+        await place.activate(action.generation, { tries: action.tries, deadlineMs: trialDeadlineMs(release.custom) })
+        if (component.key === "kos") activated.add(release.id)
+        return
+      }
+      case "restart": {
+        // R5.2: a launcher that could not count the try, on a full disk, started this version in its place: ending at once, it would be started again and again.
+        const mayEnd = activated.has(release.id) || tick() - began >= restMsMax
+        if (component.key === "kos" && !(mayEnd && component.launched)) {
+          throw new Error(component.launched ? "it is on trial and its launcher did not begin it, perhaps because the disk is full" : "it is on trial, and this daemon was started without the launcher that would begin it")
+        }
+        return restart(component, release)
+      }
       case "good": {
         await place.good(action.generation)
         return
@@ -291,6 +339,8 @@ export const makeEngine = (parts: EngineParts): Engine => {
 
   const restart = async (component: Component, release: Release): Promise<void> => {
     if (component.key === "kos") {
+      // Nobody would start it again.
+      if (!component.launched) return
       restarting = true
       notice("info", `kOS starts again for ${release.custom.name} ${release.custom.version}`)
       parts.again()

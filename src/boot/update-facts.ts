@@ -24,7 +24,7 @@ export interface Facts {
   readonly trust: ChannelState["trust"]
 }
 
-type Parts = Pick<EngineParts, "directory" | "version" | "now" | "tick" | "channels" | "slots" | "wishes" | "holders"> & {
+type Parts = Pick<EngineParts, "directory" | "version" | "now" | "tick" | "channels" | "unread" | "slots" | "wishes" | "holders"> & {
   readonly node: MeshNode
   readonly known: Known
   /** When each device was last known to live, steady ms; kept by the engine. */
@@ -64,7 +64,7 @@ export const gatherFacts = async (parts: Parts, release: Release): Promise<Facts
   return {
     component, trust,
     way: {
-      steps, offered: state?.releases.some((one) => one.id === id) === true, yanked, verified: known.index !== undefined,
+      steps, offered: state?.releases.some((one) => one.id === id) === true, unread: state === undefined && parts.unread(release.channel), yanked, verified: known.index !== undefined,
       judgement: judge(release, await compatibleFacts(parts, release, component, list, floor)),
       byItself: mayBy.may && known.rehearsal?.report.isolation.network === false ? { may: false, why: `nothing on this device could shut its rehearsal in: ${known.rehearsal.report.isolation.says}; a person has to ask for it`, opens: false }
         : mayBy.may && !component.launched ? { may: false, why: "this daemon was started without its launcher, so nobody could bring the old version back; start it with npm start or kos-launch", opens: false } : mayBy,

@@ -7,6 +7,9 @@ import { readSmall, writeWhole } from "../vault/files.ts"
 
 const Id = Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/))
 
+/** Releases kept as to be stopped; of more, the newest. */
+export const stoppedMax = 64
+
 const Wishes = Schema.Struct({
   paused: Schema.Boolean,
   /** Version of kOS that is taken only. */
@@ -15,6 +18,8 @@ const Wishes = Schema.Struct({
   asked: Schema.NullOr(Schema.Struct({
     release: Id, to: Schema.Literals(["fetched", "staged", "rehearsed", "committed"]), endings: Schema.Int, despite: Schema.Boolean, insist: Schema.Boolean
   })),
+  /** R5.2: releases that a person wants stopped and that have not said so yet, the newest last. Files of older versions do not have it. */
+  stopped: Schema.optionalKey(Schema.Array(Id).check(Schema.isMaxLength(stoppedMax))),
   /** Packs that a person wants to be kept and passed on. */
   seeds: Schema.Array(Id).check(Schema.isMaxLength(1_024))
 })

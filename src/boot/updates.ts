@@ -21,6 +21,9 @@ import { builtMs } from "../updates/built.ts"
 import { makePayload } from "../updates/payload/pack.ts"
 import type { Slot } from "../updates/ports.ts"
 import type { Release } from "../updates/release.ts"
+import { compareVersions } from "../updates/version.ts"
+import { parseChannelCode } from "../updates/metadata/channel-code.ts"
+import { removeHostile } from "../updates/rehearsal/confined-process.ts"
 import { openTransfer } from "../updates/transfer/transfer.ts"
 import { sayCapabilities } from "./capabilities.ts"
 import { makeChannelStore } from "./channel-store.ts"
@@ -37,7 +40,7 @@ import { makeFollowedChannels } from "./update-channels.ts"
 import { makeUpdateDesk } from "./update-desk.ts"
 import { makeEngine } from "./update-engine.ts"
 import { openKnownReleases } from "./update-releases.ts"
-import { openSlotHouse } from "./update-slots.ts"
+import { type Component, openSlotHouse } from "./update-slots.ts"
 import { openWishes } from "./update-wishes.ts"
 import { openTrials } from "./try-modules.ts"
 import { rehearseModule } from "./rehearse-module.ts"
@@ -137,9 +140,15 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       })
       wires = packs
       const slots = yield* promise(() => openSlotHouse(`${directory}/slots`, env, { version, path: resolve(import.meta.dirname, "../..") }))
+      if (yield* promise(() => installationIsNewer(slots.kos, version))) {
+        notice("info", "the installation itself is newer than the version in the slot: it runs from now on")
+        parts.again()
+      }
       const known = yield* promise(() => openKnownReleases(`${directory}/releases`))
       const wishes = yield* promise(() => openWishes(`${directory}/wishes.json`, (text) => notice("warn", text)))
       yield* promise(() => clearStickLeftovers(`${directory}/stick`))
+      // R7.1: whoever was shut in ended with the daemon that held it.
+      yield* promise(() => removeHostile(`${directory}/rehearsal`))
       const seeding = makeSeeding({ transfer, now })
       const channels = makeFollowedChannels({
         store, directory: `${directory}/trust`, now, builtMs, notice,
@@ -154,9 +163,15 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
         notice("warn", `the channel log ${key.slice(0, 8)} is followed no further: ${why}`)
         void channels.refresh()
       })
-      const follow = () => channels.follow(channelsIn(settings()))
+      let followed = false
+      const follow = async (): Promise<void> => {
+        await channels.follow(channelsIn(settings()))
+        followed = true
+      }
+      const unread = (channel: string): boolean =>
+        !followed || [...channelsIn(settings()).values()].some((code) => parseChannelCode(code)?.root === channel && !channels.states().some((state) => state.channel === channel))
       const engineParts = {
-        directory, version, now, tick, notice, again: parts.again, standard, channels, slots, releases: known, wishes, transfer, holders: packs.holders,
+        directory, version, now, tick, notice, again: parts.again, standard, channels, unread, slots, releases: known, wishes, transfer, holders: packs.holders,
         rehearse: async (mesh: MeshNode, slot: Slot, release: Release, signal: AbortSignal) => {
           const scratch = `${directory}/rehearsal/${release.id.slice(0, 16)}`
           if (release.custom.kind !== "bundle") {
@@ -188,8 +203,20 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       releases = makeReleaseDesk(publisher)
       yield* startPublisher(publisher)
 
+      const capable = new Set<string>()
+      /** Where nobody follows a channel nobody plans by it. */
+      const tellCapabilities = async (): Promise<void> => {
+        if (channelsIn(settings()).size === 0) return
+        for (const runtime of runtimes()) {
+          const here = runtime.node()
+          if (runtime.switching() || capable.has(here.mesh)) continue
+          capable.add(here.mesh)
+          await Effect.runPromise(sayCapabilities(here, version).pipe(Effect.catchCause((cause) => Effect.sync(() => notice("warn", "what this version can do could not be said", { cause: String(cause).slice(0, 300) })))))
+        }
+      }
       const keep = async (): Promise<void> => {
         await follow()
+        await tellCapabilities()
         seeding.apply(settings())
         const indexes = []
         for (const release of engine.all()) {
@@ -199,7 +226,6 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
         await seeding.keep(indexes, settings(), new Set(wishes.get().seeds))
         engine.wake()
       }
-      for (const runtime of runtimes()) yield* sayCapabilities(runtime.node(), version).pipe(Effect.catchCause((cause) => Effect.sync(() => notice("warn", "what this version can do could not be said", { cause: String(cause).slice(0, 300) }))))
       const keepOnce = Effect.promise(() => keep().catch((cause: unknown) => notice("warn", `updates could not be looked after: ${cause instanceof Error ? cause.message : String(cause)}`)))
       yield* Effect.forever(keepOnce.pipe(Effect.andThen(Effect.sleep(keepEveryMs)))).pipe(Effect.forkScoped)
       yield* Effect.addFinalizer(() => Effect.promise(async () => {
@@ -216,6 +242,15 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
     })
   }
 })
+
+/** Whoever installs a newer kOS by hand means it: it takes the place of what an update brought before. */
+const installationIsNewer = async ({ slots, running, launched }: Component, version: string): Promise<boolean> => {
+  const list = await slots.list()
+  const installed = list.find(({ generation }) => generation === 0)
+  if (!launched || running() === 0 || installed === undefined || list.some(({ state }) => state === "trial") || compareVersions(installed.version, version) <= 0) return false
+  await slots.rollback(0, `the installation itself is newer: ${installed.version}`)
+  return true
+}
 
 /** A tree without packages of its own finds them above it, as a checkout does: a rehearsal may read them there. */
 const modulesAbove = (path: string): ReadonlyArray<string> => {

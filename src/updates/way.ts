@@ -44,6 +44,8 @@ export interface WayFacts {
   readonly steps: ReadonlyArray<WayStep>
   /** It is in the targets in force. */
   readonly offered: boolean
+  /** Its channel is followed and could not be read yet, so nobody knows whether it is offered. */
+  readonly unread?: boolean
   readonly yanked: string | undefined
   /** Version of a newer release of the name that fits here and is not bad here: it is taken in place of this one. */
   readonly superseded?: string | undefined
@@ -164,7 +166,8 @@ const wayOn = ({ custom }: Pick<Release, "custom">, facts: WayFacts): WayNext =>
   // R5.2: a person can stop it at any step.
   if (facts.stop && last?.step !== "stopped") return last?.step === "committed" ? done("it was committed before it could be stopped") : say("stopped", "a person stopped it")
   if (facts.fault !== undefined) return say("failed", facts.fault, slot?.generation)
-  // R1.6: what is not offered any more is not taken.
+  // R1.6: what is not offered any more is not taken. After a start that is known only when the channel was read.
+  if (facts.unread === true) return wait("its channel is not read yet", "release")
   if (facts.yanked !== undefined || !facts.offered) {
     const why = facts.yanked === undefined ? "it is not in its channel any more" : `its publisher took it back: ${facts.yanked}`
     return begun ? say("stopped", why) : slot?.state === "staged" ? act({ do: "drop", generation: slot.generation }) : done(why)

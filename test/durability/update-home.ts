@@ -9,7 +9,8 @@ import type { OutputOf } from "../../src/api/operations/table.ts"
 import { eventually, type TestNode, testNode } from "../daemon-process.ts"
 
 export const victims = ["daemon", "launcher", "both"] as const
-export type Victim = typeof victims[number]
+/** `transfer`: the process that fetches packs, alone. */
+export type Victim = typeof victims[number] | "transfer"
 
 export interface Step {
   readonly step: string
@@ -82,7 +83,8 @@ export class UpdateHome {
     }
     if (victim === "daemon" && daemon !== undefined) end(daemon)
     else if (victim === "launcher") end(launcher)
-    else for (const pid of [launcher, ...below]) end(pid)
+    else if (victim === "transfer") for (const pid of below.filter((one) => commandOf(one).includes("transfer/process.ts"))) end(pid)
+    else if (victim === "both") for (const pid of [launcher, ...below]) end(pid)
   }
 
   /** Of the killed ones and what they had started, those that still run; what belongs to the present launcher does not count. */

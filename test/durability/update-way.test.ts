@@ -5,10 +5,11 @@
  * `KOS_ROUNDS` says how many kills at each step (1 when not given, 20 and more for a release), `KOS_SEED` which moments, `KOS_ONLY` a part of the names of the
  * steps that are wanted. What stands in the home is watched from outside, and the kill follows at once or after a random time.
  */
+import { randomBytes } from "node:crypto"
 import { cpSync, existsSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
 import { setTimeout as delay } from "node:timers/promises"
 import t, { type Test } from "tap"
-import { eventually, homesOf } from "../daemon-process.ts"
+import { eventually, homesOf, joinMesh, type TestNode, testNode } from "../daemon-process.ts"
 import { chance } from "../membership-world.ts"
 import { kosTree, openChannelAt, publish, type TreeOptions } from "../update-tree.ts"
 import { namesIn, type Step, UpdateHome, type Victim, victims } from "./update-home.ts"
@@ -43,6 +44,8 @@ interface Point {
   readonly bad?: "unwell" | "exits" | "hangs"
   /** Not paused while it is published: the first steps are done at once. */
   readonly early?: boolean
+  /** A person stops it at that moment, and the kill follows when that was acknowledged. */
+  readonly stop?: boolean
 }
 
 const said = (step: string) => ({ said: has }: Sight): Promise<boolean> => has(step)
@@ -88,7 +91,11 @@ const points: ReadonlyArray<Point> = [
   { name: "unwell: rolled-back said", at: said("rolled-back"), withinMs: 15, bad: "unwell" },
   { name: "exits: in its tries", at: tried, withinMs: 300, bad: "exits" },
   { name: "exits: given up", at: ({ home }) => existsSync(`${home.slots}/failed`), withinMs: 200, bad: "exits" },
-  { name: "hangs: in its tries", at: tried, withinMs: 4_000, bad: "hangs" }
+  { name: "hangs: in its tries", at: tried, withinMs: 4_000, bad: "hangs" },
+  { name: "stopped while rehearsing", at: ({ home }) => namesIn(`${home.updates}/rehearsal`).length > 0, withinMs: 1_000, stop: true }
+]
+const overWires: ReadonlyArray<Point> = [
+  { name: "fetching", at: ({ home, release }) => existsSync(`${home.updates}/work/${release}/payload`), withinMs: 3_000 }
 ]
 
 const first = (line: string) => (text: string): string => text.replace("#!/bin/sh\n", `#!/bin/sh\n${line}\n`)
@@ -101,12 +108,14 @@ const edits: Readonly<Record<NonNullable<Point["bad"]>, { readonly edit?: TreeOp
 let versions = 0
 
 /** One release from its publication to its end, with a kill on its way. */
-const round = async (t: Test, directory: string, base: string, home: UpdateHome, point: Point, victim: Victim): Promise<string> => {
+const round = async (t: Test, directory: string, base: string, home: UpdateHome, point: Point, victim: Victim, publisher: TestNode = home.node): Promise<string> => {
   const version = `9.0.${++versions}`
   const tree = `${directory}/tree-${versions}`
   const began = performance.now()
   const { edit, args = [] } = point.bad === undefined ? {} : edits[point.bad]
   treeOf(base, tree, version, edit)
+  // What nobody has yet, so that it takes its time.
+  if (publisher !== home.node) writeFileSync(`${tree}/ballast`, randomBytes(3 << 20))
   const before = (await home.list()).find(({ running }) => running)
   const ms = below(point.withinMs + 1)
   const what = `${point.name}, ${victim} killed ${ms} ms after (${version}, seed ${seed})`
@@ -121,13 +130,14 @@ const round = async (t: Test, directory: string, base: string, home: UpdateHome,
       await delay(1)
     }
     if (ms > 0) await delay(ms)
+    if (point.stop === true) await home.node.ask("update.stop", [version])
     told = (await Promise.race([home.steps(version), delay(0, [])])).map(({ step }) => step).join(" ")
     await home.kill(victim)
     killed = true
   }
   const sightOf = (release: string): Sight => ({ home, version, release, generation: last + 1, said: async (step) => (await home.steps(version)).some((one) => one.step === step) })
   const early = point.early === true ? strike(sightOf("")) : undefined
-  const { release } = await publish(home.node, "stable", tree, version, args).catch((cause: unknown) => {
+  const { release } = await publish(publisher, "stable", tree, version, args).catch((cause: unknown) => {
     if (point.early !== true) throw cause
     return { release: "" }
   })
@@ -146,7 +156,7 @@ const round = async (t: Test, directory: string, base: string, home: UpdateHome,
 
   // It comes to rest.
   let steps: ReadonlyArray<Step> = []
-  const ended = point.bad === undefined ? "committed" : "rolled-back"
+  const ended = point.stop === true ? "stopped" : point.bad === undefined ? "committed" : "rolled-back"
   const rests = await eventually(async () => {
     await resume()
     steps = await home.steps(version)
@@ -156,10 +166,10 @@ const round = async (t: Test, directory: string, base: string, home: UpdateHome,
   const way = steps.map(({ step, detail }) => detail === "" ? step : `${step} (${detail.slice(0, 160)})`).join(", ")
   t.ok(rests, `${what}: it comes to rest; ${way}; left: ${[...home.leftovers(), ...home.left()].join(", ")}`)
   t.equal(steps.at(-1)?.step, ended, `${what}: it ends ${ended}: ${way}`)
-  if (point.bad !== undefined) t.match(steps.at(-1)?.detail, /\w/, `${what}: and says why`)
+  if (ended !== "committed") t.match(steps.at(-1)?.detail, /\w/, `${what}: and says why`)
   await home.answers()
   const list = await home.list()
-  const expected = point.bad === undefined ? version : before?.version
+  const expected = ended === "committed" ? version : before?.version
   t.match(list.filter(({ running }) => running), [{ version: expected, state: "current" }], `${what}: one version runs, the one that is right: ${JSON.stringify(list.map(({ generation, version: v, state }) => [generation, v, state]))}`)
   t.equal((await home.node.ask("status", [], { codes: [0, 10] })).node.version, expected, `${what}: and it is what the process says`)
   t.notOk(list.some(({ state }) => state === "trial"), `${what}: nothing is on trial`)
@@ -186,23 +196,47 @@ const wanted = points.filter(({ name }) => name.includes(only))
 t.test("killed at each step, and started again", { skip: wanted.length === 0 && "none of them is wanted" }, async (t) => {
   const directory = homesOf(t)
   const base = kosTree(`${directory}/base`, "9.0.0")
-  const home = new UpdateHome(t, directory, "mill", { KOS_NETWORK_MODE: "isolated" })
-  await home.start()
-  await openChannelAt(home.node, "stable")
-  await home.node.ask("config.set", ["update.auto", "all"])
-  const bad: Array<string> = []
-  for (let n = 0; n < rounds; n++) {
-    for (const [at, point] of wanted.entries()) {
-      const version = await round(t, directory, base, home, point, victims[(n + at + seed) % victims.length] ?? "both")
-      if (point.bad !== undefined) bad.push(version)
+  const jobs = Array.from({ length: rounds }, (_, n) => wanted.map((point, at) => ({ point, victim: victims[(n + at + seed) % victims.length] ?? "both" }))).flat()
+  // Each takes the next one: much of a round is waiting.
+  const worker = async (name: string): Promise<void> => {
+    const home = new UpdateHome(t, directory, name, { KOS_NETWORK_MODE: "isolated" })
+    await home.start()
+    await openChannelAt(home.node, "stable")
+    await home.node.ask("config.set", ["update.auto", "all"])
+    const bad: Array<string> = []
+    for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
+      const version = await round(t, directory, base, home, job.point, job.victim)
+      if (job.point.bad !== undefined || job.point.stop === true) bad.push(version)
     }
+    await atLast(t, home, bad)
   }
+  await Promise.all(["mill", "shed", "barn"].slice(0, jobs.length).map(worker))
+})
+
+t.test("killed while packs come over the wire", { skip: !overWires.some(({ name }) => name.includes(only)) && "it is not wanted" }, async (t) => {
+  const directory = homesOf(t)
+  const base = kosTree(`${directory}/base`, "9.0.0")
+  const publisher = testNode(t, directory, { name: "mill" })
+  const home = new UpdateHome(t, directory, "shed")
+  await Promise.all([publisher.start(), home.start()])
+  await joinMesh(publisher, home.node)
+  await openChannelAt(publisher, "stable")
+  await home.node.ask("config.set", ["update.auto", "all"])
+  await home.node.ask("seed.limit", ["--down", "1MiB"])
+  for (let n = 0; n < rounds; n++) {
+    for (const point of overWires) await round(t, directory, base, home, point, ([...victims, "transfer"] as const)[(n + seed) % 4] ?? "both", publisher)
+  }
+  await atLast(t, home, [])
+})
+
+/** What was left for a reason is not taken again by itself, also after another start; and nothing runs on when the home is at rest. */
+const atLast = async (t: Test, home: UpdateHome, left: ReadonlyArray<string>): Promise<void> => {
   // R5.3: also after another start.
   await home.kill("both")
   await home.answers()
   await home.node.ask("update.check").catch(() => undefined)
-  for (const version of bad) t.equal((await home.steps(version)).filter(({ step }) => step === "rolled-back").length, 1, `${version} is not taken again by itself`)
+  for (const version of left) t.equal((await home.steps(version)).filter(({ step }) => step === "rolled-back" || step === "stopped").length, 1, `${version} is not taken again by itself`)
   await home.stop()
   t.same(home.left(), [], "no process is left")
-  t.comment(`${home.acknowledged} writes were acknowledged and are there`)
-})
+  t.comment(`${home.name}: ${home.acknowledged} writes were acknowledged and are there`)
+}

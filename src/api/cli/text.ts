@@ -82,7 +82,7 @@ export const table = (view: View, headings: ReadonlyArray<string>, rows: Readonl
       if (right[i] === true) return gap + cell
       return i === row.length - 1 ? cell : cell + gap
     }).join("  ").trimEnd()
-  return [dim(view, line(titles)), ...cells.map((row) => cutLine(line(row), view.columns))]
+  return [dim(view, cutLine(line(titles), view.columns)), ...cells.map((row) => cutLine(line(row), view.columns))]
 }
 
 const cutLine = (line: string, columns: number): string => (line.includes("\u001b") || width(line) <= columns ? line : oneLine(line, columns))

@@ -100,7 +100,7 @@ export const updateTry = operation("update.try", {
     log: Schema.Array(Schema.String)
   }),
   cli: {
-    positional: ["what"], describe: { what: "release or directory of a module; the trials are listed without it", show: "what a trial did, by its id", promote: "take it over for good", drop: "end it and remove all that it left" },
+    positional: ["what"], describe: { what: "release, or the whole path of a module's directory; the trials are listed without it", show: "what a trial did, by its id", promote: "take it over for good", drop: "end it and remove all that it left" },
     examples: ["kos update try watcher@1.2.0", "kos update try", "kos update try --drop 3fa9"]
   }
 })

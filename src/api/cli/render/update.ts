@@ -12,9 +12,13 @@ const stateOf = (view: View, row: Row): string => row.running ? green(view, "run
   : row.state === "rolled-back" || row.state === "failed" ? red(view, row.state)
   : row.verdict === "unfit" ? red(view, "does not fit") : row.verdict === "stale" ? yellow(view, "stale channel") : row.state
 
-const rowsOf = (view: View, rows: ReadonlyArray<Row>): Lines => table(view, ["release", "id", "channel", "platform", "state", "by itself"], rows.map((row) => [
-  `${titleOf(row)}${row.security ? yellow(view, " security") : ""}`, row.id.slice(0, 8), row.channel, row.platform, stateOf(view, row), row.running ? "" : byItself(row)
-]))
+/** The platform is shown where releases differ in it; else there is more room for why one is not taken. */
+const rowsOf = (view: View, rows: ReadonlyArray<Row>): Lines => {
+  const platforms = new Set(rows.map(({ platform }) => platform)).size > 1
+  return table(view, ["release", "id", "channel", ...(platforms ? ["platform"] : []), "state", "by itself"], rows.map((row) => [
+    `${titleOf(row)}${row.security ? yellow(view, " security") : ""}`, row.id.slice(0, 8), row.channel, ...(platforms ? [row.platform] : []), stateOf(view, row), row.running ? "" : byItself(row)
+  ]))
+}
 
 const byItself = ({ waits }: Row): string => waits === "" ? "yes" : `no: ${waits}`
 
@@ -69,7 +73,7 @@ export const updatePlan: Renderer<"update.plan"> = (value, view) => [
 ]
 
 export const updateFetch: Renderer<"update.fetch"> = (value, view) => [
-  value.summary, ...pairs(view, [["was here", bytes(value.hereBytes)], ["patched", value.patchedBytes === 0 ? undefined : bytes(value.patchedBytes)], ["fetched", bytes(value.fetchedBytes)]])
+  value.summary, ...pairs(view, [["was here", value.hereBytes === 0 ? undefined : bytes(value.hereBytes)], ["patched", value.patchedBytes === 0 ? undefined : bytes(value.patchedBytes)], ["fetched", bytes(value.fetchedBytes)]])
 ]
 
 export const updateTry: Renderer<"update.try"> = (value, view) => [
@@ -101,9 +105,10 @@ export const updateChannel: Renderer<"update.channel"> = (value, view) => [
   ...value.others.flatMap(({ name, mesh, code }) => ["", `${mesh} follows ${name}; to follow it here: ${bold(view, `kos update channel ${name} --follow ${code}`)}`])
 ]
 
-export const updateSlots: Renderer<"update.slots"> = (rows, view) => table(view, ["generation#", "version", "state", "where", "why"], rows.map((row) => [
-  String(row.generation), `${row.name} ${row.version}`, `${row.state}${row.running ? green(view, ", runs") : ""}`, row.path, row.why ?? ""
-]))
+export const updateSlots: Renderer<"update.slots"> = (rows, view) => [
+  ...table(view, ["generation#", "version", "state", "where"], rows.map((row) => [String(row.generation), `${row.name} ${row.version}`, `${row.state}${row.running ? green(view, ", runs") : ""}`, row.path])),
+  ...rows.flatMap(({ generation, name, version, state, why }) => why === undefined ? [] : [`Generation ${generation}, ${name} ${version}, is ${state}: ${why}`])
+]
 
 export const updateAdvise: Renderer<"update.advise"> = (value, view) => done(view, value)
 export const updateStop: Renderer<"update.stop"> = (value, view) => done(view, value)
@@ -114,12 +119,12 @@ export const updateExport: Renderer<"update.export"> = (value) => [`Wrote ${valu
 export const updateImport: Renderer<"update.import"> = (value, view) => [value.summary, ...(value.offers.length === 0 ? [noOffers] : rowsOf(view, value.offers))]
 
 const limitsText = ({ upload, download, window, metered }: OutputOf<"seed.limit">["limits"]): string =>
-  `up ${upload === "0B" ? "without limit" : `${upload} a second`}, down ${download === "0B" ? "without limit" : `${download} a second`}, ${window === "always" ? "at any time" : window === "never" ? "never" : `from ${window}`}${metered ? ", over the local network only" : ""}`
+  `up ${upload === "0B" ? "without limit" : `${upload} a second`}, down ${download === "0B" ? "without limit" : `${download} a second`}, ${window === "always" ? "at any time" : window === "never" ? "at no time" : `from ${window}`}${metered ? ", local network only" : ""}`
 
 export const seedList: Renderer<"seed.list"> = (value, view) => [
   ...(value.seeds.length === 0 ? ["This node holds no packs."]
     : table(view, ["pack", "of", "held#", "sent#", "fetched#", "wires#"], value.seeds.map((seed) => [
-      seed.pack.slice(0, 8), seed.releases.length === 0 ? "" : names(seed.releases, 3), seed.heldBytes === seed.bytes ? bytes(seed.bytes) : `${bytes(seed.heldBytes)} of ${bytes(seed.bytes)}`,
+      seed.pack.slice(0, 8), seed.releases.length === 0 ? "nothing offered now" : names(seed.releases, 3), seed.heldBytes === seed.bytes ? bytes(seed.bytes) : `${bytes(seed.heldBytes)} of ${bytes(seed.bytes)}`,
       bytes(seed.uploadedBytes), bytes(seed.downloadedBytes), String(seed.wires)
     ]))),
   ...pairs(view, [
