@@ -36,7 +36,7 @@ const noise = (bytes: number, seed: number): Buffer => {
 
 /** Packs, signs and publishes a tree at the publishing node, whose own key is enough. */
 export const publish = async (node: TestNode, channel: string, tree: string, version: string, args: ReadonlyArray<string> = []): Promise<{ readonly release: string; readonly packBytes: number }> => {
-  const packed = await node.ask("release.pack", [tree, `kos@${version}`, "--channel", channel, "--kind", "bundle", "--healthy", "1s", ...(args.includes("--deadline") ? [] : ["--deadline", "60s"]), ...args])
+  const packed = await node.ask("release.pack", [tree, `kos@${version}`, "--channel", channel, "--kind", "bundle", ...(args.includes("--healthy") ? [] : ["--healthy", "1s"]), ...(args.includes("--deadline") ? [] : ["--deadline", "60s"]), ...args])
   await node.ask("release.publish", [channel])
   return { release: packed.release, packBytes: packed.packs.reduce((sum, { bytes }) => sum + bytes, 0) }
 }
