@@ -1,24 +1,10 @@
-/** Several that fetch at the same time give to each other what they have, so that the first sends little more than one pack. */
+/** Who fetches which piece when several fetch at the same time; that the first then sends little more than one pack is in processes/transfer.test.ts. */
+import { createHash } from "node:crypto"
 import t from "tap"
 import { makeSpread } from "../src/updates/transfer/spread.ts"
-import { holds, mebibyte, neighbours, packOf, sha256Of, type Side, sideOf, soon, whole } from "./transfer-lab.ts"
-import { createHash } from "node:crypto"
+import { mebibyte } from "./transfer-lab.ts"
 
 const deviceOf = (name: string): string => createHash("sha256").update(name).digest("hex")
-
-t.test("three fetch at once and the first does not send three packs", async (t) => {
-  const pack = await packOf(t, 24 * mebibyte)
-  // The first is slower than the others among each other, as a publisher's line is.
-  const first = sideOf(t, "first", { limits: { uploadMax: 12 * mebibyte, downloadMax: 0 } })
-  await holds(first, pack)
-  const names = ["one", "two", "three"]
-  const sides: ReadonlyArray<readonly [Side, string]> = names.map((name) => [sideOf(t, name, { patience: { wantedEveryMs: 3_000 } }), deviceOf(name)])
-  for (const [n, [side, device]] of sides.entries()) neighbours(side, device, [[first, deviceOf("first")], ...sides.slice(0, n)], "lan")
-  const files = await Promise.all(sides.map(([side]) => side.ensure(pack.ref, whole(pack), soon(25_000))))
-  for (const file of files) t.equal(sha256Of(file), pack.ref.sha256)
-  const sent = ((await first.status()).seeds[0]?.uploaded ?? 0) / pack.ref.length
-  t.ok(sent < 2.2, `the first sent ${sent.toFixed(2)} packs`)
-})
 
 t.test("each piece belongs to one of those that fetch, all agree on whom, and a silent one holds up nobody", async (t) => {
   let time = 0

@@ -1,6 +1,6 @@
 /** Transfers with real processes, joined inside of the test: packs of seeded bytes, pairs of streams, and a peer that speaks BitTorrent by hand and may lie. */
 import { createHash } from "node:crypto"
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { once } from "node:events"
 import { enableCompileCache } from "node:module"
 import { connect, createServer, type AddressInfo, type Socket } from "node:net"
@@ -43,8 +43,16 @@ export interface Pack {
   readonly path: string
 }
 
+const begun = new WeakSet<Test>()
+/** The test's own directory, empty when it is first asked for: what an earlier run left, that was killed, would count as fetched. */
+export const directoryOf = (t: Test): string => {
+  if (begun.has(t)) return t.testdirName
+  begun.add(t)
+  return t.testdir()
+}
+
 export const packOf = async (t: Test, length: number, seed = 1): Promise<Pack> => {
-  const path = join(existsSync(t.testdirName) ? t.testdirName : t.testdir(), `pack-${seed}`)
+  const path = join(directoryOf(t), `pack-${seed}`)
   const bytes = seededBytes(length, seed)
   writeFileSync(path, bytes)
   const ref = await hashPieces(path)
@@ -59,7 +67,7 @@ export interface Side extends OwnTransfer {
 
 /** Closed when the test ends. */
 export const sideOf = (t: Test, name: string, more: Partial<TransferOptions> = {}): Side => {
-  const home = join(t.testdirName, name)
+  const home = join(directoryOf(t), name)
   const directory = join(home, "packs")
   mkdirSync(directory, { recursive: true })
   const notices: Array<string> = []

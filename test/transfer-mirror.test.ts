@@ -15,6 +15,9 @@ interface Mirror {
   readonly sent: () => number
 }
 
+/** A mirror has its turn soon. */
+const patience = { mirrorAfterMs: 200 }
+
 const mirrorOf = async (t: Test, answer: Answer): Promise<Mirror> => {
   let asked = 0
   let sent = 0
@@ -58,7 +61,7 @@ const endless = (pack: Pack): Answer => (_request, response, [from, to]) => {
 t.test("mirrors give what no device has: with ranges, without, and only what is missing", async (t) => {
   const pack = await packOf(t, 5 * mebibyte + 99, 1)
   const one = await mirrorOf(t, honest(pack))
-  const a = sideOf(t, "a", { mirrors: [one.url] })
+  const a = sideOf(t, "a", { mirrors: [one.url], patience })
   let bytes = 0
   const file = await a.ensure(pack.ref, [{ offset: 3 * mebibyte, length: 1 }, { offset: 0, length: 1 }], { ...soon(), onBytes: (more) => { bytes += more } })
   t.equal(bytes, 2 * mebibyte)
@@ -66,7 +69,7 @@ t.test("mirrors give what no device has: with ranges, without, and only what is 
   t.equal(await a.ensure(pack.ref, whole(pack), soon()), file)
   t.equal(sha256Of(file), pack.ref.sha256)
   const two = await mirrorOf(t, rangeless(pack))
-  const b = sideOf(t, "b", { mirrors: [two.url] })
+  const b = sideOf(t, "b", { mirrors: [two.url], patience })
   t.equal(sha256Of(await b.ensure(pack.ref, whole(pack), soon())), pack.ref.sha256)
   t.ok(two.asked() <= 2, `${two.asked()} times it sent the whole file`)
 })
@@ -74,7 +77,7 @@ t.test("mirrors give what no device has: with ranges, without, and only what is 
 t.test("mirrors that lie are left for the next one, and all that failed are named when nothing is left", async (t) => {
   const pack = await packOf(t, 4 * mebibyte, 2)
   const [liar, running, good] = [await mirrorOf(t, lying(pack)), await mirrorOf(t, endless(pack)), await mirrorOf(t, honest(pack))]
-  const a = sideOf(t, "a", { mirrors: [liar.url, running.url, good.url] })
+  const a = sideOf(t, "a", { mirrors: [liar.url, running.url, good.url], patience })
   t.equal(sha256Of(await a.ensure(pack.ref, whole(pack), soon())), pack.ref.sha256)
   t.equal(liar.asked(), 1, "one that lied is not asked again")
   t.equal(running.asked(), 1)
@@ -82,7 +85,7 @@ t.test("mirrors that lie are left for the next one, and all that failed are name
   t.ok(a.notices.some((text) => text.includes(`The mirror ${liar.url} is left: piece 0 that it gives is not what its hash says.`)), a.notices.join(" "))
 
   const gone = await mirrorOf(t, (_request, response) => void response.writeHead(404).end())
-  const b = sideOf(t, "b", { mirrors: [liar.url, gone.url], patience: { stallMsMax: 2_000 } })
+  const b = sideOf(t, "b", { mirrors: [liar.url, gone.url], patience: { ...patience, stallMsMax: 1_000 } })
   await t.rejects(b.ensure(pack.ref, whole(pack), soon()), { message: /mirrors: .*is not what its hash says.*it answers 404/ })
   t.ok(gone.asked() <= 3, `asked ${gone.asked()} times`)
 })
@@ -90,7 +93,7 @@ t.test("mirrors that lie are left for the next one, and all that failed are name
 t.test("a mirror takes over from devices that keep silent, and from a banned one", async (t) => {
   const pack = await packOf(t, 3 * mebibyte, 3)
   const good = await mirrorOf(t, honest(pack))
-  const a = sideOf(t, "a", { mirrors: [good.url] })
+  const a = sideOf(t, "a", { mirrors: [good.url], patience })
   a.onWanted(() => {
     void a.addWire(pack.hash, { device: deviceA, carrier: "mesh", stream: handPeer({ pack, block: () => undefined }).stream })
     void a.addWire(pack.hash, { device: deviceB, carrier: "mesh", stream: handPeer({ pack, block: () => undefined }).stream })

@@ -2,7 +2,8 @@
 import { fork } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { getCompileCacheDir } from "node:module"
+import { dirname, join } from "node:path"
 import { duplexPair } from "node:stream"
 import t from "tap"
 import { deviceA, deviceB, holds, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, tcpPair, until, whole } from "./transfer-lab.ts"
@@ -28,7 +29,7 @@ t.test("a pack travels over a socket that is handed over, and over a stream that
 
 t.test("only the pieces of the ranges are fetched, several fetches go side by side, and who holds a part serves it", async (t) => {
   const pack = await packOf(t, 8 * mebibyte, 2)
-  const [a, b, c] = [sideOf(t, "a"), sideOf(t, "b"), sideOf(t, "c", { patience: { stallMsMax: 1_500 } })]
+  const [a, b, c] = [sideOf(t, "a"), sideOf(t, "b"), sideOf(t, "c", { patience: { stallMsMax: 800 } })]
   await holds(a, pack)
   neighbours(b, deviceB, [[a, deviceA]])
   const files = await Promise.all([
@@ -139,7 +140,7 @@ const side = openTransfer({ device: ${JSON.stringify(deviceA)}, directory: ${JSO
 await side.tracker()
 process.send?.((await side.status()).pid)
 `)
-  const parent = fork(script, { stdio: "ignore", execArgv: [], env: {} })
+  const parent = fork(script, { stdio: "ignore", execArgv: [], env: { NODE_COMPILE_CACHE: dirname(getCompileCacheDir() ?? "/") } })
   const [pid] = (await once(parent, "message")) as [number]
   t.ok(existsSync(`/proc/${pid}`))
   parent.kill("SIGKILL")

@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import t, { type Test } from "tap"
 import type { ProblemKind } from "../src/api/problem.ts"
-import { eventually, homesOf, isPlain, testNode, type TestNode } from "./daemon-process.ts"
+import { operations } from "../src/api/operations/table.ts"
+import { asked, eventually, homesOf, isPlain, testNode, type TestNode } from "./daemon-process.ts"
 import { kosTree, openChannelAt, publish } from "./update-tree.ts"
 
 t.setTimeout(110_000)
@@ -209,4 +210,10 @@ t.test("one node publishes to itself, takes the release by hand and goes back", 
     ["update boot 0", "conflict", 6, /runs here already/]
   ])
   t.equal(await running(far), first)
+})
+
+t.test("no command of updates was left out", (t) => {
+  const missing = operations.map(({ name }) => name).filter((name) => /^(update|seed)\./.test(name) && !asked.has(name as never))
+  t.same(missing, ["update.try", "update.boot"], "the first is shown where modules are tried, the other in update-commands.test.ts")
+  t.end()
 })

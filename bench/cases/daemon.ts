@@ -1,11 +1,13 @@
-import { spawn, type ChildProcess } from "node:child_process"
+import { execFile, spawn, type ChildProcess } from "node:child_process"
 import * as fs from "node:fs"
 import * as http from "node:http"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import type { BenchCase, Side } from "../case.ts"
 import { privateDht } from "../kos-logs.ts"
 import { openHomeJournal } from "../kos.ts"
+import { openHome, release } from "./metadata.ts"
 
 const main = fileURLToPath(new URL("../../src/main.ts", import.meta.url))
 const readyMsMax = 120_000
@@ -13,6 +15,7 @@ const pollMs = 10
 /** The first seconds after a start are not idle: caches fill, the DHT is asked. */
 const settleMs = 15_000
 const unitEvents = 250
+const releases = 50
 
 const start = async (home: string, dhtPort: number) => {
   const from = performance.now()
@@ -52,18 +55,53 @@ const memory = (pid: number) => {
   return { residentMiB: kib("VmRSS") / 1024, fileMiB: kib("RssFile") / 1024 }
 }
 
-const kos: Side = async ({ fixture, dir, short }) => {
-  const dht = await privateDht()
-  // A home stays where it is: its store knows its place. Runs follow one another.
-  const { child, readyMs } = await start(path.join(fixture, "home"), dht.port)
+/** A fresh start of the home that `prepare` made, and how it is after a while of doing nothing. */
+const idle = async (home: string, dhtPort: number, short: boolean) => {
+  const { child, readyMs } = await start(home, dhtPort)
   await new Promise((resolve) => setTimeout(resolve, short ? 3_000 : settleMs))
   const { residentMiB, fileMiB } = memory(child.pid ?? 0)
   const stat = fs.readFileSync(`/proc/${child.pid}/stat`, "utf8").split(" ")
   const cpuMs = (Number(stat[13]) + Number(stat[14])) * 10
+  const processes = fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ").filter((pid) => pid !== "").length
+  return { child, measure: { value: residentMiB, wallMs: readyMs, cpuMs, detail: { "ready ms": readyMs, "of it mapped files MiB": fileMiB, "processes it started": processes } } }
+}
+
+const kos: Side = async ({ fixture, dir, short }) => {
+  const dht = await privateDht()
+  // A home stays where it is: its store knows its place. Runs follow one another.
+  const { child, measure } = await idle(path.join(fixture, "home"), dht.port, short)
   await stop(child)
   await dht.stop()
   fs.rmSync(dir, { recursive: true, force: true })
-  return { value: residentMiB, wallMs: readyMs, cpuMs, detail: { "ready ms": readyMs, "of it mapped files MiB": fileMiB } }
+  return measure
+}
+
+const cli = async (home: string, ...argv: ReadonlyArray<string>) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [main, ...argv, "--home", home, "--json"])
+  return stdout
+}
+
+/** The same home, which follows a channel that is held whole, and fetches none of its releases. */
+const followed: Side = async ({ fixture, dir, short }) => {
+  const dht = await privateDht()
+  const home = path.join(fixture, "home")
+  const channel = await openHome(path.join(home, "updates"), Date.now())
+  for (let n = 0; n < releases; n += 1) await release(channel.repo, n)
+  await channel.give()
+  await channel.close()
+  const before = await start(home, dht.port)
+  await cli(home, "config", "set", "update.auto", "off")
+  await cli(home, "update", "channel", "bench", "--follow", channel.code(), "--layer", "node")
+  await stop(before.child)
+  const { child, measure } = await idle(home, dht.port, short)
+  const seen = await cli(home, "update", "channel")
+  if (!/"trust": ?"fresh"/.test(seen)) throw new Error(`the channel is not followed: ${seen}`)
+  await cli(home, "update", "channel", "bench", "--unfollow", "--layer", "node")
+  await stop(child)
+  await dht.stop()
+  fs.rmSync(path.join(home, "updates"), { recursive: true, force: true })
+  fs.rmSync(dir, { recursive: true, force: true })
+  return measure
 }
 
 /** A first run, then 100,000 events written into the stopped node's log, then one start that folds them. */
@@ -82,12 +120,14 @@ const prepare = async ({ dir, short }: { readonly dir: string; readonly short: b
 
 export const benchCase: BenchCase = {
   name: "daemon",
-  about: "The daemon of a node with 100,000 events: from its start until /readyz says yes, and its resident memory 15 s later.",
+  about: "The daemon of a node with 100,000 events: from its start until /readyz says yes, and its resident memory 15 s later; alone, and following a channel of 50 releases of which it fetches none.",
   secondsMax: 300,
   prepare,
-  sides: { kos },
+  sides: { kos, followed },
   rows: [
     { title: "idle daemon, resident memory", unit: "MiB", ours: { side: "kos" }, target: { kind: "value-max", value: 150 } },
+    { title: "the same, following a channel", unit: "MiB", ours: { side: "followed" }, target: { kind: "report" } },
+    { title: "processes that it starts for a channel of which nothing is fetched", unit: "", ours: { side: "followed", detail: "processes it started" }, target: { kind: "value-max", value: 0 } },
     { title: "start to ready with 100,000 events", unit: "ms", ours: { side: "kos", detail: "ready ms" }, target: { kind: "report" } }
   ]
 }

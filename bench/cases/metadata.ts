@@ -23,7 +23,7 @@ const notes = "What is new for people who use it, in a few sentences. ".repeat(8
 const releasesOf = (short: boolean) => (short ? 5 : 50)
 const timesOf = (short: boolean) => (short ? 3 : 15)
 
-interface Home {
+export interface Home {
   readonly repo: MadeRepo
   readonly log: OwnChannelLog
   readonly code: () => string
@@ -33,21 +33,23 @@ interface Home {
   readonly close: () => Promise<void>
 }
 
-const release = async (repo: MadeRepo, n: number): Promise<void> => {
+/** One more, published. */
+export const release = async (repo: MadeRepo, n: number): Promise<void> => {
   repo.state.nowMs += 1_000
   await repo.add(`kos/kos@1.${n}.0@any`, customOf("kos", `1.${n}.0`, { notes }), "targets", randomBytes(indexBytes))
   await repo.publish()
 }
 
-const openHome = async (directory: string): Promise<Home> => {
+/** `directory` as `HOME/updates`. */
+export const openHome = async (directory: string, beganMs = nowMs): Promise<Home> => {
   const store = makeChannelStore({ directory: join(directory, "channels"), notice: (level, text) => { if (level === "warn") process.stderr.write(`${text}\n`) } })
   const log = await store.own(publisher)
-  const repo = madeRepo("bench", nowMs)
+  const repo = madeRepo("bench", beganMs)
   const code = () => channelCode({ log: log.key, root: repo.state.firstRoot })
   let given = 0
   return {
     repo, log, code,
-    open: () => openChannel({ name: "main", code: code(), directory: join(directory, "trust"), follow: store.follow, now: () => repo.state.nowMs + 60_000, builtMs: nowMs - 30 * dayMs }),
+    open: () => openChannel({ name: "main", code: code(), directory: join(directory, "trust"), follow: store.follow, now: () => repo.state.nowMs + 60_000, builtMs: beganMs - 30 * dayMs }),
     give: async () => {
       const { blocks } = repo.state.log
       await log.append(blocks.slice(given))

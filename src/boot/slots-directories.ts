@@ -21,9 +21,9 @@ import { Schema } from "effect"
 import { constants } from "node:fs"
 import { access, mkdir, readdir, rename, rm } from "node:fs/promises"
 import type { Slot, SlotImage, Slots } from "../updates/ports.ts"
-import { besideEnding, removeWhole } from "../vault/files.ts"
+import { besideEnding, removeWhole, syncPath } from "../vault/files.ts"
 import {
-  isDirectory, type Meta, oneLine, readCurrent, readFailed, readGood, readLast, readMeta, readTrial, removeMeta, slotPlace, syncDirectory, syncTree, type Trial, writeCurrent, writeFailed, writeGood,
+  isDirectory, type Meta, oneLine, readCurrent, readFailed, readGood, readLast, readMeta, readTrial, removeMeta, slotPlace, syncTree, type Trial, writeCurrent, writeFailed, writeGood,
   writeLast, writeMeta, writeTrial
 } from "./slots-files.ts"
 
@@ -122,7 +122,7 @@ class Directories {
   async tidy(): Promise<void> {
     const root = this.#root
     await mkdir(`${root}/gen`, { recursive: true, mode: 0o700 })
-    await syncDirectory(root)
+    await syncPath(root)
     for (const name of await readdir(root)) if (name.endsWith(besideEnding)) await rm(`${root}/${name}`, { force: true, recursive: true })
     const [current, trial, failed] = await Promise.all([readCurrent(root), readTrial(root), readFailed(root)])
     // R6.3: a trial that is current, or of which it is written that it failed, is over; only the last step of that was missing.
@@ -136,7 +136,7 @@ class Directories {
       if (generation > 0 && (whole || (generation === current && ending === undefined))) continue
       await rm(`${root}/gen/${name}`, { force: true, recursive: true })
     }
-    await syncDirectory(`${root}/gen`)
+    await syncPath(`${root}/gen`)
     if (failed !== undefined && await readMeta(root, failed.generation) === undefined) await removeWhole(`${root}/failed`)
   }
 
@@ -173,7 +173,7 @@ class Directories {
       await writeMeta(root, meta)
       this.#step("stage: name")
       await rename(beside, `${root}/${slotPlace(generation)}`)
-      await syncDirectory(`${root}/gen`)
+      await syncPath(`${root}/gen`)
       this.#step("stage: done")
     } catch (cause) {
       await rm(beside, { force: true, recursive: true })
@@ -267,7 +267,7 @@ class Directories {
     await rm(aside, { force: true, recursive: true })
     this.#step("drop: name")
     await rename(`${this.#root}/${slotPlace(generation)}`, aside)
-    await syncDirectory(`${this.#root}/gen`)
+    await syncPath(`${this.#root}/gen`)
     this.#step("drop: describe")
     await removeMeta(this.#root, generation)
     this.#step("drop: remove")

@@ -14,9 +14,9 @@
  * | `gen/0001.json` | what the slot is, as JSON; it stands before the slot has its name |
  */
 import { Result, Schema } from "effect"
-import { lstat, open, opendir, readlink, rename, rm, symlink } from "node:fs/promises"
+import { lstat, opendir, readlink, rename, rm, symlink } from "node:fs/promises"
 import { isVersion } from "../updates/version.ts"
-import { besideEnding, readSmall, removeWhole, writeWhole } from "../vault/files.ts"
+import { besideEnding, readSmallText, removeWhole, syncPath, writeWhole } from "../vault/files.ts"
 
 /** Bytes of one of these files. */
 export const slotFileBytesMax = 4_096
@@ -65,7 +65,7 @@ export const writeTrial = (root: string, { generation, tries, deadline, used }: 
   writeWhole(`${root}/trial`, `1 ${generation} ${tries} ${deadline} ${used}\n`)
 
 export const readFailed = async (root: string): Promise<Failure | undefined> => {
-  const [, generation, used, why] = /^1 ([1-9]\d{0,8}) (\d{1,9}) ?(.*)/u.exec(await readText(`${root}/failed`) ?? "") ?? []
+  const [, generation, used, why] = /^1 ([1-9]\d{0,8}) (\d{1,9}) ?(.*)/u.exec(await readSmallText(`${root}/failed`, slotFileBytesMax) ?? "") ?? []
   return generation === undefined || used === undefined || Number(generation) === 0 ? undefined : { generation: Number(generation), used: Number(used), why: oneLine(why ?? "") }
 }
 
@@ -90,11 +90,11 @@ export const writeCurrent = async (root: string, generation: number): Promise<vo
   await rm(beside, { force: true })
   await symlink(slotPlace(generation), beside)
   await rename(beside, `${root}/current`)
-  await syncDirectory(root)
+  await syncPath(root)
 }
 
 export const readMeta = async (root: string, generation: number): Promise<Meta | undefined> => {
-  const text = await readText(`${root}/${metaPlace(generation)}`)
+  const text = await readSmallText(`${root}/${metaPlace(generation)}`, slotFileBytesMax)
   const decoded = text === undefined ? undefined : decodeMeta(text)
   return decoded !== undefined && Result.isSuccess(decoded) && decoded.success.generation === generation ? decoded.success : undefined
 }
@@ -106,15 +106,6 @@ export const isDirectory = (path: string): Promise<boolean> => lstat(path).then(
 
 /** A sentence that fits on a line of these files. */
 export const oneLine = (text: string): string => text.replaceAll(/[\u0000-\u001f\u007f]+/gu, " ").trim().slice(0, whyCharsMax)
-
-export const syncDirectory = async (path: string): Promise<void> => {
-  const directory = await open(path, "r")
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
-}
 
 /** Everything below the directory and itself is on the disk when it resolves. Links have no content of their own: their directory holds them. */
 export const syncTree = async (directory: string): Promise<void> => {
@@ -136,17 +127,12 @@ export const syncTree = async (directory: string): Promise<void> => {
 const syncAll = async (paths: ReadonlyArray<string>): Promise<void> => {
   let next = 0
   await Promise.all(Array.from({ length: Math.min(syncsMax, paths.length) }, async () => {
-    for (let path = paths[next++]; path !== undefined; path = paths[next++]) await syncDirectory(path)
+    for (let path = paths[next++]; path !== undefined; path = paths[next++]) await syncPath(path)
   }))
-}
-
-const readText = async (path: string): Promise<string | undefined> => {
-  const bytes = await readSmall(path, slotFileBytesMax).catch(() => "no file" as const)
-  return typeof bytes === "string" ? undefined : Buffer.from(bytes).toString("utf8")
 }
 
 /** The numbers after the format; none when the line is not ours. */
 const readNumbers = async (path: string): Promise<ReadonlyArray<number>> => {
-  const line = /^1((?: (?:0|[1-9]\d{0,8}))*)\s*$/.exec(await readText(path) ?? "")?.[1] ?? ""
+  const line = /^1((?: (?:0|[1-9]\d{0,8}))*)\s*$/.exec(await readSmallText(path, slotFileBytesMax) ?? "")?.[1] ?? ""
   return line.split(" ").filter((word) => word !== "").map(Number)
 }

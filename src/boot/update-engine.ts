@@ -220,7 +220,8 @@ export const makeEngine = (parts: EngineParts): Engine => {
       } else {
         const last = stepsOf(node, node.vault.deviceId, id).at(-1)?.step
         const lies = slotOf(await (await slots.of(release.custom)).slots.list(), id) !== undefined
-        if (!lies && (last === undefined || !endings.has(last))) continue
+        // Here and not said yet: of the next attempt, since an ending forgets it.
+        if (!lies && (last === undefined || !endings.has(last) || knownOf(release).payload !== undefined)) continue
         knownOf(release).payload = undefined
       }
       await rm(`${parts.directory}/work/${id}`, { recursive: true, force: true })

@@ -196,6 +196,8 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       }
       const stick = makeStickDesk({ store, transfer, channels, engine, node, directory, offers: (everything) => desk?.list(everything) ?? Effect.fail(early()) })
       const trials = yield* Effect.acquireRelease(promise(() => openTrials({ root: `${directory}/trials`, kos: resolve(import.meta.dirname, "../.."), now, notice })), (opened) => Effect.promise(() => opened.close()))
+      // Whoever asks right after the start is to find the channels there; what goes wrong is said by the next look.
+      yield* Effect.promise(() => follow().catch(() => undefined))
       desk = makeUpdateDesk({ ...engineParts, engine, seeding, follow, trials, stick, settle: store.settle })
       const publisher = makePublisher({
         home, node, now, notice, channels: store, makePayload, take: (pack, file) => transfer.take(pack, file).then(() => transfer.seed(pack))

@@ -16,7 +16,7 @@ export const writeWhole = async (path: string, bytes: Uint8Array | string): Prom
     await file.close()
   }
   await rename(beside, path)
-  await syncDirectory(dirname(path))
+  await syncPath(dirname(path))
 }
 
 /** Gone for good, also after a power cut; nothing happens when it is not there. */
@@ -27,7 +27,7 @@ export const removeWhole = async (path: string): Promise<void> => {
     if (isAbsent(cause)) return
     throw cause
   }
-  await syncDirectory(dirname(path))
+  await syncPath(dirname(path))
 }
 
 /** Undefined when there is no such file; other errors are thrown. */
@@ -68,6 +68,12 @@ export const readSmall = async (path: string, bytesMax: number): Promise<Uint8Ar
  * A copy that can be overwritten for good. Of up to 64 bytes a typed array lies in the engine's own heap, and whoever asks for its buffer (as
  * sodium does) gets a copy: overwriting that one leaves the first behind. One that is made on a buffer of its own never was there.
  */
+/** The same as text; undefined when there is none, or it is no small file, or the disk does not give it. */
+export const readSmallText = async (path: string, bytesMax: number): Promise<string | undefined> => {
+  const bytes = await readSmall(path, bytesMax).catch(() => "no file" as const)
+  return typeof bytes === "string" ? undefined : Buffer.from(bytes).toString("utf8")
+}
+
 export const wipeable = (bytes: Uint8Array): Uint8Array => {
   const out = new Uint8Array(new ArrayBuffer(bytes.byteLength))
   out.set(bytes)
@@ -76,7 +82,8 @@ export const wipeable = (bytes: Uint8Array): Uint8Array => {
 
 export const makeDirectory = (path: string): Promise<unknown> => mkdir(path, { recursive: true, mode: 0o700 })
 
-const syncDirectory = async (path: string): Promise<void> => {
+/** A file or directory, put on the disk. */
+export const syncPath = async (path: string): Promise<void> => {
   const directory = await open(path, "r")
   try {
     await directory.sync()

@@ -1,9 +1,26 @@
-/** A transfer that is killed, throttled, or has a bad disk. */
+/** A transfer that is killed, throttled, or has a bad disk; and several that fetch at the same time and give to each other. */
+import { createHash } from "node:crypto"
 import { closeSync, openSync, truncateSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import t from "tap"
-import { deviceA, deviceB, holds, joined, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, until, whole } from "../transfer-lab.ts"
+import { deviceA, deviceB, holds, joined, mebibyte, neighbours, packOf, sha256Of, type Side, sideOf, soon, until, whole } from "../transfer-lab.ts"
+
+const deviceOf = (name: string): string => createHash("sha256").update(name).digest("hex")
+
+t.test("three fetch at once and the first does not send three packs", async (t) => {
+  const pack = await packOf(t, 24 * mebibyte)
+  // The first is slower than the others among each other, as a publisher's line is.
+  const first = sideOf(t, "first", { limits: { uploadMax: 12 * mebibyte, downloadMax: 0 } })
+  await holds(first, pack)
+  const names = ["one", "two", "three"]
+  const sides: ReadonlyArray<readonly [Side, string]> = names.map((name) => [sideOf(t, name, { patience: { wantedEveryMs: 3_000 } }), deviceOf(name)])
+  for (const [n, [side, device]] of sides.entries()) neighbours(side, device, [[first, deviceOf("first")], ...sides.slice(0, n)], "lan")
+  const files = await Promise.all(sides.map(([side]) => side.ensure(pack.ref, whole(pack), soon(25_000))))
+  for (const file of files) t.equal(sha256Of(file), pack.ref.sha256)
+  const sent = ((await first.status()).seeds[0]?.uploaded ?? 0) / pack.ref.length
+  t.ok(sent < 2.2, `the first sent ${sent.toFixed(2)} packs`)
+})
 
 t.test("the process is killed at any moment and the fetch goes on with what is whole", async (t) => {
   const pack = await packOf(t, 16 * mebibyte, 5)

@@ -30,7 +30,7 @@ import type { Release } from "../release.ts"
 import { type ChannelFiles, channelFiles, indexPath } from "./channel-block.ts"
 import { parseChannelCode } from "./channel-code.ts"
 import { type ChannelView, movedTo, viewChannel } from "./channel-view.ts"
-import { readBounded, writeDurably } from "./durable-file.ts"
+import { makeDirectory, readSmallText, writeWhole } from "../../vault/files.ts"
 import { channelLimits } from "./metadata-limits.ts"
 import { acceptTimestamp, decodeFloor, encodeFloor, type FloorGround, floorMs, noFloor, noteStep, referenceMs, type TimeFloor } from "./time-floor.ts"
 import { readTrust, type Trust, trustedFiles, writeTrust } from "./trust-file.ts"
@@ -215,7 +215,8 @@ export const openChannel = async (options: ChannelOptions): Promise<FollowedChan
 
   const acceptFloor = async (next: TimeFloor): Promise<void> => {
     if (next === floor) return
-    await writeDurably(floorPath, encodeFloor(next))
+    await makeDirectory(directory)
+    await writeWhole(floorPath, encodeFloor(next))
     floor = next
   }
 
@@ -300,7 +301,7 @@ export const openChannel = async (options: ChannelOptions): Promise<FollowedChan
 }
 
 const readFloor = async (path: string): Promise<TimeFloor> => {
-  const text = await readBounded(path, 65_536)
+  const text = await readSmallText(path, 65_536)
   const decoded = text === undefined ? undefined : decodeFloor(text)
   return decoded?._tag === "Success" ? decoded.success : noFloor
 }

@@ -4,8 +4,9 @@
  * rest. A file that does not fit counts as none: the log and the pinned root lead to the same state again.
  */
 import { createHash } from "node:crypto"
+import { dirname } from "node:path"
 import { Option, Schema } from "effect"
-import { readBounded, writeDurably } from "./durable-file.ts"
+import { makeDirectory, readSmallText, writeWhole } from "../../vault/files.ts"
 import type { TrustedFiles } from "./workflow.ts"
 
 /** Bytes of the file. */
@@ -24,7 +25,7 @@ const Body = Schema.Struct({ v: Schema.Literal(1), latest: Files, good: Schema.N
 export const trustedFiles = (files: Map<string, Uint8Array>): TrustedFiles => ({ get: (role) => files.get(role), set: (role, bytes) => void files.set(role, bytes) })
 
 export const readTrust = async (path: string): Promise<Trust> => {
-  const text = await readBounded(path, trustFileBytesMax)
+  const text = await readSmallText(path, trustFileBytesMax)
   const none: Trust = { latest: new Map(), good: undefined }
   const end = text?.indexOf("\n") ?? -1
   if (text === undefined || end !== 64 || sumOf(text.slice(end + 1)) !== text.slice(0, end)) return none
@@ -39,9 +40,11 @@ export const readTrust = async (path: string): Promise<Trust> => {
   return { latest: fromText(body.value.latest), good: body.value.good === null ? undefined : fromText(body.value.good) }
 }
 
-export const writeTrust = (path: string, { latest, good }: Trust): Promise<void> => {
+export const writeTrust = async (path: string, { latest, good }: Trust): Promise<void> => {
+  // Somebody may have removed it: what was trusted comes again from the log.
+  await makeDirectory(dirname(path))
   const body = JSON.stringify({ v: 1, latest: toText(latest), good: good === undefined ? null : toText(good) })
-  return writeDurably(path, `${sumOf(body)}\n${body}`)
+  return writeWhole(path, `${sumOf(body)}\n${body}`)
 }
 
 const sumOf = (text: string): string => createHash("sha256").update(text).digest("hex")

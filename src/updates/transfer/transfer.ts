@@ -58,6 +58,7 @@ const defaultPatience: Patience = { mirrorAfterMs: 5_000, wantedEveryMs: 3_000, 
 const memoryBytesMaxDefault = 350 << 20
 const idleMsDefault = 180_000
 const askMsMax = 2_000
+const closeMsMax = 30_000
 const fetchesMax = 4_096
 
 interface Known {
@@ -233,14 +234,28 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
   const forgetIfUnused = (pack: Known) => {
     if (pack.seeding || pack.kept || pack.fetches.size > 0 || pack.wires > 0) return
     known.delete(pack.infoHash)
-    if (pack.open) void askChild((id) => ({ type: "unpack", id, infoHash: pack.infoHash }), askMsMax)
+    void release(pack)
   }
-  /** Takes it out of the process, so that its files may be changed here. */
-  const release = async (pack: Known): Promise<void> => {
-    if (!pack.open) return
-    pack.open = false
-    await askChild((id) => ({ type: "unpack", id, infoHash: pack.infoHash }), 30_000)
-    fold(pack)
+  /** Packs that the process is closing, by SHA-256: it writes their state meanwhile. */
+  const closing = new Map<string, Promise<void>>()
+  /** Takes it out of the process. */
+  const release = (pack: Known): Promise<void> => {
+    const { sha256 } = pack.ref
+    if (pack.open) {
+      pack.open = false
+      const done = askChild((id) => ({ type: "unpack", id, infoHash: pack.infoHash }), closeMsMax).then(() => {
+        fold(pack)
+        if (closing.get(sha256) === done) closing.delete(sha256)
+      })
+      closing.set(sha256, done)
+    }
+    return closing.get(sha256) ?? Promise.resolve()
+  }
+  /** The process has it open no more, nor is about to close it: its files may be changed here. */
+  const freed = async (pack: Known | undefined, sha256: string): Promise<void> => {
+    if (pack !== undefined) await release(pack)
+    // It may have been forgotten just now.
+    else await closing.get(sha256)
   }
   const idle = setInterval(() => {
     if (!child.running() || options.tracker !== undefined || fetches.size > 0 || [...known.values()].some((pack) => pack.wires > 0)) return
@@ -398,8 +413,8 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
         }
         pack.kept = false
         known.delete(pack.infoHash)
-        await release(pack)
       }
+      await freed(pack, sha256)
       if (!/^[0-9a-f]{64}$/.test(sha256)) return
       const file = fileOf(sha256)
       for (const path of [markOf(file), `${file}.json`, `${file}.json.new`, `${file}.new`, file]) await rm(path, { force: true })
@@ -459,7 +474,7 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
         const copied = await copyHashed(path, aside, ref.length)
         if (copied !== ref.sha256) throw new Error(`${path} is not the pack ${ref.sha256.slice(0, 12)}: its SHA-256 is ${copied.slice(0, 12)}…`)
         const pack = known.get(infoHash(ref))
-        if (pack !== undefined) await release(pack)
+        await freed(pack, ref.sha256)
         await rename(aside, file)
         await writeWholeState(file, ref)
         await mark(file)
