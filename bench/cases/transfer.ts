@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import { once } from "node:events"
-import { createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { closeSync, createReadStream, createWriteStream, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs"
 import { createServer as createHttpServer, get, type IncomingMessage } from "node:http"
 import { connect, createServer, type AddressInfo, type Socket } from "node:net"
 import { join } from "node:path"
@@ -44,6 +44,10 @@ const prepare = async ({ dir, short }: { readonly dir: string; readonly short: b
     const path = fileOf(dir, size(short))
     if (existsSync(path)) continue
     await writeNoise(path, size(short))
+    // Else the first sides would wait for this file's way to the disk.
+    const fd = openSync(path, "r+")
+    fsyncSync(fd)
+    closeSync(fd)
     const { pieces, ...ref } = await hashPieces(path)
     writeFileSync(`${path}.ref`, JSON.stringify({ ...ref, pieces: Buffer.from(pieces).toString("base64") }))
   }

@@ -194,11 +194,15 @@ interface Asked {
 const invoke = (asked: Asked, progress: Call["progress"]): Effect.Effect<unknown, Refusal> | Stream.Stream<unknown, Refusal> => {
   try {
     // The input was decoded by this operation's own schema, which is what its handler takes.
-    return asked.handler(asked.input as never, { command: asked.command, actor: asked.actor, progress })
+    const answer = asked.handler(asked.input as never, { command: asked.command, actor: asked.actor, progress })
+    return Effect.isEffect(answer) ? Effect.catchDefect(answer, refusedOrFault) : answer
   } catch (defect) {
-    return Effect.die(defect)
+    return refusedOrFault(defect)
   }
 }
+
+/** A part that is being opened or closed refuses by throwing, also where nothing awaits a refusal. */
+const refusedOrFault = (defect: unknown): Effect.Effect<never, Refusal> => defect instanceof Refusal ? Effect.fail(defect) : Effect.die(defect)
 
 const answerOnce = (asked: Asked, request: IncomingMessage, response: ServerResponse, host: ApiHost, limits: ApiLimits) =>
   Effect.suspend(() => {

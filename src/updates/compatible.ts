@@ -85,12 +85,13 @@ export const belowFloor = (name: string, version: string, floor: string | undefi
   // R5.4: a person cannot override it by rolling back.
   floor === undefined || compareVersions(version, floor) >= 0 ? undefined : `${name} ${version} is older than ${floor}, below which this device does not go any more for its security`
 
+/** In decimal units, as the doors show bytes; rounded up, since it is asked what is needed. */
 export const bytesText = (bytes: number): string => {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"]
+  const units = ["B", "kB", "MB", "GB", "TB"]
   let value = bytes
   let unit = 0
-  while (value >= 1_024 && unit < units.length - 1) {
-    value /= 1_024
+  while (value >= 1_000 && unit < units.length - 1) {
+    value /= 1_000
     unit += 1
   }
   return `${unit === 0 || value >= 100 ? Math.ceil(value) : Math.ceil(value * 10) / 10} ${units[unit]}`

@@ -125,7 +125,7 @@ t.test("a process that takes more memory than it may starts anew, and the fetch 
     if (pid !== undefined) pids.add(pid)
     return pids.size >= 2
   })
-  t.ok(side.notices.some((text) => /used \d+ MiB of memory and starts anew/.test(text)), side.notices.join(" "))
+  t.ok(side.notices.some((text) => /used \d+ MiB of memory and (starts anew|was ended)/.test(text)), side.notices.join(" "))
   stopping.abort()
   await t.rejects(fetching)
 })
