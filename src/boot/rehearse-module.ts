@@ -4,10 +4,11 @@
  */
 import { Result } from "effect"
 import { rm } from "node:fs/promises"
+import { resolve } from "node:path"
 import type { RehearsalReport, Slot } from "../updates/ports.ts"
 import type { Release } from "../updates/release.ts"
 import { confinedLimits, startConfined } from "../updates/rehearsal/confined-process.ts"
-import { findIsolation } from "../updates/rehearsal/isolate.ts"
+import { findIsolation, findProgram } from "../updates/rehearsal/isolate.ts"
 import { makeDirectory } from "../vault/files.ts"
 
 export interface ModuleRehearsal {
@@ -37,7 +38,7 @@ export const rehearseModule = async ({ slot, release, scratch, signal, tick }: M
       const script = args[0]
       const child = startConfined(found.success, {
         // The third level runs Node only.
-        command: program === process.execPath && script !== undefined ? { node: program, options: [], script: below(slot.path, script) } : { program: below(slot.path, program) },
+        command: program === process.execPath && script !== undefined ? { node: program, options: [], script: resolve(slot.path, script) } : { program: program.includes("/") ? resolve(slot.path, program) : findProgram(program) ?? resolve(slot.path, program) },
         args: program === process.execPath ? args.slice(1) : args, read: [slot.path, process.execPath], write: [scratch],
         env: { PATH: "/usr/bin:/bin", HOME: scratch, TMPDIR: scratch, LANG: "C.UTF-8", KOS_CHECK: check.name, KOS_REHEARSAL: "1", KOS_TREE: slot.path }
       }, { ...confinedLimits, msMax: check.timeoutMs }, { signal })
@@ -53,5 +54,3 @@ export const rehearseModule = async ({ slot, release, scratch, signal, tick }: M
     await rm(scratch, { recursive: true, force: true })
   }
 }
-
-const below = (tree: string, word: string): string => word.startsWith("/") || !word.includes("/") ? word : `${tree}/${word}`
