@@ -21,7 +21,8 @@ t.test("a partition cuts and keeps apart, heal brings together", async (t) => {
   t.equal(a.seen.length, before, "nothing crosses the wall")
   network.heal()
   await until(() => [a, b, c].every(({ open }) => open.size === 2), "all three meet again")
-  t.equal(network.cut(a.device, b.device), 1)
+  // Two, when both had dialled: the second one may not be closed yet.
+  t.ok(network.cut(a.device, b.device) >= 1)
   await until(() => [a, b, c].every(({ open }) => open.size === 2), "what was cut is made again")
 })
 

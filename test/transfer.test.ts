@@ -1,9 +1,6 @@
 /** Packs that are fetched and served by real processes, joined over loopback and streams in memory. */
-import { fork } from "node:child_process"
-import { once } from "node:events"
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
-import { getCompileCacheDir } from "node:module"
-import { dirname, join } from "node:path"
+import { join } from "node:path"
 import { duplexPair } from "node:stream"
 import t from "tap"
 import { deviceA, deviceB, holds, mebibyte, neighbours, packOf, sha256Of, sideOf, soon, tcpPair, until, whole } from "./transfer-lab.ts"
@@ -130,35 +127,3 @@ t.test("nothing listens on the network, the socket is shut to others, and nothin
   t.match((await b.status()).seeds, [{ held: mebibyte, seeding: true }])
   t.ok(b.serves(pack.hash), "and it serves at the next wire")
 })
-
-t.test("the process ends when its parent is gone", async (t) => {
-  const script = join(t.testdir(), "parent.ts")
-  const source = JSON.stringify(join(import.meta.dirname, "../src/updates/transfer/transfer.ts"))
-  const tracker = `{ host: "127.0.0.1", port: 0 }`
-  writeFileSync(script, `import { openTransfer } from ${source}
-const side = openTransfer({ device: ${JSON.stringify(deviceA)}, directory: ${JSON.stringify(t.testdirName)}, run: ${JSON.stringify(t.testdirName)}, now: () => performance.now(), notice: () => {}, tracker: ${tracker} })
-await side.tracker()
-process.send?.((await side.status()).pid)
-`)
-  const parent = fork(script, { stdio: "ignore", execArgv: [], env: { NODE_COMPILE_CACHE: dirname(getCompileCacheDir() ?? "/") } })
-  const [pid] = (await once(parent, "message")) as [number]
-  t.ok(existsSync(`/proc/${pid}`))
-  parent.kill("SIGKILL")
-  await until("the end", () => !existsSync(`/proc/${pid}`))
-})
-
-t.test("a process that dies at once is left alone after some tries, and the fetch says why", async (t) => {
-  const pack = await packOf(t, mebibyte, 8)
-  const entry = join(t.testdirName, "broken.ts")
-  writeFileSync(entry, `process.on("message", () => { throw new Error("broken on purpose") })\n`)
-  let time = 0
-  const side = sideOf(t, "a", { entry, now: () => time })
-  const fetching = side.ensure(pack.ref, whole(pack), soon(40_000))
-  fetching.catch(() => {})
-  // Its clock stands still, so that all tries fall into the same two minutes; the pauses between them are real.
-  await t.rejects(fetching, { message: /ended 5 times within 2 minutes.*broken on purpose/ })
-  await t.rejects(side.ensure(pack.ref, whole(pack), soon()), { message: /it is tried again in 300 s/ })
-  time = 300_001
-  t.equal(side.notices.length, 5)
-})
-

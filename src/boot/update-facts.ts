@@ -1,17 +1,19 @@
 /** What `src/updates/way.ts`, `plan.ts` and `rollout.ts` are asked with: read from the mesh, the slots, the settings and what this process knows. */
-import { statfs } from "node:fs/promises"
+import { rm, statfs } from "node:fs/promises"
 import { schemaRange } from "../events/catalogue.ts"
 import { settingInteger, settingText, settingTexts, settingWindow } from "../projections/families/config-view.ts"
-import { adviceOn, badReleases, capabilitiesOf, minSecuresOf, stepsOf, turnsOf } from "../projections/updates.ts"
+import { adviceOn, badReleases, capabilitiesOf, endings, minSecuresOf, stepsOf, turnsOf } from "../projections/updates.ts"
 import { belowFloor, floorOf, judge } from "../updates/compatible.ts"
 import { planFetch, spaceNeeded } from "../updates/payload/fetch-plan.ts"
 import type { PlanFacts } from "../updates/plan.ts"
 import type { ChannelState, HealthCheck, Slot } from "../updates/ports.ts"
+import { findIsolation } from "../updates/rehearsal/isolate.ts"
 import { type Release, rings } from "../updates/release.ts"
 import { keyIdOf } from "../updates/publish/signed.ts"
 import { mayTakeByItself } from "../updates/rollout.ts"
 import { turnOf, type TurnPeer } from "../updates/turn.ts"
 import { failuresOf, type WayFacts } from "../updates/way.ts"
+import { makeDirectory } from "../vault/files.ts"
 import { boardOf, platform } from "./capabilities.ts"
 import type { MeshNode } from "./mesh-node.ts"
 import type { Runtime } from "./mesh-runtime.ts"
@@ -61,12 +63,15 @@ export const gatherFacts = async (parts: Parts, release: Release): Promise<Facts
     paused: wish.paused, pinned: custom.kind === "bundle" ? wish.pinned ?? undefined : undefined, bad: badReleases(node, device).get(id)?.detail, yanked, failures: failuresOf(steps), vetoes
   })
   const held = known.health
+  // R7.5: also when the rehearsal was made before this process began.
+  const rehearsed = steps.slice(steps.findLastIndex(({ step }) => endings.has(step)) + 1).some(({ step }) => step === "rehearsed")
+  const open = known.rehearsal !== undefined ? openIn(known.rehearsal.report.isolation) : rehearsed && mayBy.may ? await openHere(parts.directory) : undefined
   return {
     component, trust,
     way: {
       steps, offered: state?.releases.some((one) => one.id === id) === true, unread: state === undefined && parts.unread(release.channel), yanked, verified: known.index !== undefined,
       judgement: judge(release, await compatibleFacts(parts, release, component, list, floor)),
-      byItself: mayBy.may && known.rehearsal?.report.isolation.network === false ? { may: false, why: `nothing on this device could shut its rehearsal in: ${known.rehearsal.report.isolation.says}; a person has to ask for it`, opens: false }
+      byItself: mayBy.may && open !== undefined ? { may: false, why: `nothing on this device could shut its rehearsal in: ${open}; a person has to ask for it`, opens: false }
         : mayBy.may && !component.launched ? { may: false, why: "this daemon was started without its launcher, so nobody could bring the old version back; start it with npm start or kos-launch", opens: false } : mayBy,
       wish: asked === undefined ? undefined : { to: asked.to, endings: asked.endings, despite: asked.despite },
       stop: known.stop, paused: wish.paused, pinned: custom.kind === "bundle" ? wish.pinned ?? undefined : undefined,
@@ -156,3 +161,13 @@ export const planFacts = async (parts: Parts, release: Release, whole: ReadonlyA
   }
 }
 
+
+const openIn = ({ network, says }: { readonly network: boolean; readonly says: string }): string | undefined => network ? undefined : says
+
+let here: Promise<string | undefined> | undefined
+/** What a rehearsal on this device would not be kept from; asked once. */
+const openHere = (directory: string): Promise<string | undefined> => {
+  const scratch = `${directory}/rehearsal/probe`
+  here ??= makeDirectory(scratch).then(() => findIsolation(scratch)).then(openIn, (cause: unknown) => cause instanceof Error ? cause.message : String(cause)).finally(() => rm(scratch, { recursive: true, force: true }))
+  return here
+}

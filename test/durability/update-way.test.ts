@@ -194,7 +194,9 @@ const round = async (t: Test, directory: string, base: string, home: UpdateHome,
   for (const slot of list) if (slot.generation !== 0) t.equal(JSON.parse(read(`${slot.path}/package.json`) || "{}").version, slot.version, `${what}: generation ${slot.generation} is whole`)
   t.ok(list.length <= 6, `${what}: ${list.length} generations are kept`)
   t.same(await home.lost(), [], `${what}: nothing acknowledged is lost`)
-  for (let generation = last + 1; generation <= last + 3; generation++) t.ok(home.tries(generation).length <= 2, `${what}: ${home.tries(generation).join("; ")}`)
+  // A daemon whose launcher was killed may hold the home when the next one begins its try, which is then said and not made.
+  const alone = kills.filter(({ victim }) => victim === "launcher").length
+  for (let generation = last + 1; generation <= last + 3; generation++) t.ok(home.tries(generation).length <= 2 + alone, `${what}: ${home.tries(generation).join("; ")}`)
   t.ok(home.bytes() < bytesMax, `${what}: ${home.bytes()} bytes are used`)
   rmSync(tree, { recursive: true, force: true })
   t.comment(`${what}: ${steps.map(({ step }) => step).join(" ")}; ${Math.round(performance.now() - began)} ms`)

@@ -1,7 +1,10 @@
-/** A transfer that is killed, throttled, or has a bad disk; and several that fetch at the same time and give to each other. */
+/** A transfer whose process dies or outlives its parent, that is killed, throttled, or has a bad disk; and several that fetch at the same time and give to each other. */
+import { fork } from "node:child_process"
 import { createHash } from "node:crypto"
-import { closeSync, openSync, truncateSync, writeSync } from "node:fs"
-import { join } from "node:path"
+import { once } from "node:events"
+import { closeSync, existsSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs"
+import { getCompileCacheDir } from "node:module"
+import { dirname, join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import t from "tap"
 import { deviceA, deviceB, holds, joined, mebibyte, neighbours, packOf, sha256Of, type Side, sideOf, soon, until, whole } from "../transfer-lab.ts"
@@ -128,4 +131,35 @@ t.test("a process that takes more memory than it may starts anew, and the fetch 
   t.ok(side.notices.some((text) => /used \d+ MiB of memory and (starts anew|was ended)/.test(text)), side.notices.join(" "))
   stopping.abort()
   await t.rejects(fetching)
+})
+
+t.test("the process ends when its parent is gone", async (t) => {
+  const script = join(t.testdir(), "parent.ts")
+  const source = JSON.stringify(join(import.meta.dirname, "../../src/updates/transfer/transfer.ts"))
+  const tracker = `{ host: "127.0.0.1", port: 0 }`
+  writeFileSync(script, `import { openTransfer } from ${source}
+const side = openTransfer({ device: ${JSON.stringify(deviceA)}, directory: ${JSON.stringify(t.testdirName)}, run: ${JSON.stringify(t.testdirName)}, now: () => performance.now(), notice: () => {}, tracker: ${tracker} })
+await side.tracker()
+process.send?.((await side.status()).pid)
+`)
+  const parent = fork(script, { stdio: "ignore", execArgv: [], env: { NODE_COMPILE_CACHE: dirname(getCompileCacheDir() ?? "/") } })
+  const [pid] = (await once(parent, "message")) as [number]
+  t.ok(existsSync(`/proc/${pid}`))
+  parent.kill("SIGKILL")
+  await until("the end", () => !existsSync(`/proc/${pid}`))
+})
+
+t.test("a process that dies at once is left alone after some tries, and the fetch says why", async (t) => {
+  const pack = await packOf(t, mebibyte, 8)
+  const entry = join(t.testdirName, "broken.ts")
+  writeFileSync(entry, `process.on("message", () => { throw new Error("broken on purpose") })\n`)
+  let time = 0
+  const side = sideOf(t, "a", { entry, now: () => time })
+  const fetching = side.ensure(pack.ref, whole(pack), soon(40_000))
+  fetching.catch(() => {})
+  // Its clock stands still, so that all tries fall into the same two minutes; the pauses between them are real.
+  await t.rejects(fetching, { message: /ended 5 times within 2 minutes.*broken on purpose/ })
+  await t.rejects(side.ensure(pack.ref, whole(pack), soon()), { message: /it is tried again in 300 s/ })
+  time = 300_001
+  t.equal(side.notices.length, 5)
 })

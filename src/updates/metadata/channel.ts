@@ -98,6 +98,7 @@ export const openChannel = async (options: ChannelOptions): Promise<FollowedChan
   }
 
   let root: Workflow | undefined
+  let asked: { readonly root: unknown; readonly targets: unknown; readonly may: boolean } | undefined
   let current = code.log
   let good: ChannelView | undefined
   let mark: string | undefined
@@ -166,7 +167,10 @@ export const openChannel = async (options: ChannelOptions): Promise<FollowedChan
     if (newest === undefined && !trust.latest.has("timestamp")) return { kind: "empty" }
     try {
       await workflow.followTargets()
-      return { kind: "good", view: await viewChannel(workflow, { root: code.root, name, rolesMax: channelLimits.delegationsMax }) }
+      const view = await viewChannel(workflow, { root: code.root, name, rolesMax: channelLimits.delegationsMax })
+      // Just verified against this root.
+      asked = { root: workflow.root(), targets: view.targets, may: true }
+      return { kind: "good", view }
     } catch (cause) {
       const before = trust.good?.get("timestamp")
       const same = newest === undefined || (before !== undefined && equalBytes(newest, before))
@@ -181,7 +185,6 @@ export const openChannel = async (options: ChannelOptions): Promise<FollowedChan
   })
   const reference = (): number => referenceMs(now(), floorMs(floor, ground(good)))
 
-  let asked: { readonly root: unknown; readonly targets: unknown; readonly may: boolean } | undefined
   /** Does the root in force let those keys sign targets that signed these? Answered once for each pair. */
   const mayStillSign = (by: Workflow, { targets }: ChannelView): boolean => {
     const metadata = by.root()
