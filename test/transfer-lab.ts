@@ -48,6 +48,8 @@ const begun = new WeakSet<Test>()
 export const directoryOf = (t: Test): string => {
   if (begun.has(t)) return t.testdirName
   begun.add(t)
+  // tap removes the directory before teardowns unless one was there first: a process that still writes would be in its way.
+  t.teardown(() => undefined)
   return t.testdir()
 }
 

@@ -428,11 +428,18 @@ export const makeUpdateDesk = (parts: DeskParts): UpdateDesk => {
     const below = belowFloor(goal.name, goal.version, floorOf(minSecuresOf(here, here.vault.deviceId).get(goal.name) ?? []))
     if (below !== undefined) throw new Refusal({ kind: "policy", detail: below, hint: "kos update slots" })
     const left = now?.release === undefined ? undefined : engine.all().find(({ id }) => id === now.release) ?? parts.releases.get(now.release)
+    // Between the event and the switch a look would find that the version still runs, and say so.
+    const goOn = await engine.hold()
     const summary = `goes back to ${goal.name} ${goal.version} (generation ${goal.generation})`
-    await Effect.runPromise(command(call, "update.rollback", summary, left === undefined ? [{ type: "command.done/1", subject: "updates", body: { name: "update.rollback", detail: summary } }]
-      : [sayStep(left, "rolled-back", `a person went back to ${goal.version}`, { generation: now?.generation ?? 0 })]))
-    await wishes.set({ asked: null })
-    await place.rollback(goal.generation, "a person went back")
+    try {
+      await Effect.runPromise(command(call, "update.rollback", summary, left === undefined ? [{ type: "command.done/1", subject: "updates", body: { name: "update.rollback", detail: summary } }]
+        : [sayStep(left, "rolled-back", `a person went back to ${goal.version}`, { generation: now?.generation ?? 0 })]))
+      await wishes.set({ asked: null })
+      await place.rollback(goal.generation, "a person went back")
+    } catch (cause) {
+      goOn()
+      throw cause
+    }
     parts.again()
     return { summary, generation: goal.generation, version: goal.version }
   }

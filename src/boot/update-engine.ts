@@ -83,6 +83,8 @@ export interface Engine {
   readonly wake: () => void
   /** Settles when nothing is to be done at once. */
   readonly idle: () => Promise<void>
+  /** Drives nothing any more, since the daemon is about to end for another version; what it resolves with takes that back. */
+  readonly hold: () => Promise<() => void>
   readonly known: (release: Release) => Known
   readonly facts: (node: MeshNode, release: Release) => Promise<Facts>
   readonly index: (release: Release) => Promise<PayloadIndex>
@@ -456,6 +458,11 @@ export const makeEngine = (parts: EngineParts): Engine => {
   return {
     wake, known: knownOf, facts, index: indexOf, concerned, all, locals,
     idle: async () => { while (looking !== undefined) await looking },
+    hold: async () => {
+      restarting = true
+      while (looking !== undefined) await looking
+      return () => { restarting = false }
+    },
     underway: () => beside === undefined ? undefined : { release: beside.release, what: beside.what, done: beside.done, of: beside.of },
     close: async () => {
       closed = true
