@@ -116,7 +116,9 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
         return runtime.node()
       }
       const record = (events: ReadonlyArray<Wanted>): void => {
-        if (events.length > 0) void Effect.runPromise(Effect.suspend(() => node().dispatch.record(events)).pipe(Effect.ignore))
+        if (events.length > 0) void Effect.runPromise(Effect.suspend(() => node().dispatch.record(events)).pipe(
+          Effect.catchCause((cause) => Effect.sync(() => notice("warn", "what happened to a channel or a device could not be written", { types: events.map(({ type }) => type).join(), cause: String(cause).slice(0, 300) })))
+        ))
       }
       const settings = () => (standard() ?? first).settings.get()
       const banned = new Set(first.node().tables.updates.bans().filter(({ log }) => first.node().members.deviceOf(log) === first.node().vault.deviceId).map(({ body }) => body.device))
@@ -197,7 +199,7 @@ export const openUpdates = (parts: UpdateParts): Effect.Effect<HomeUpdates, Erro
       const stick = makeStickDesk({ store, transfer, channels, engine, node, directory, offers: (everything) => desk?.list(everything) ?? Effect.fail(early()) })
       const trials = yield* Effect.acquireRelease(promise(() => openTrials({ root: `${directory}/trials`, kos: resolve(import.meta.dirname, "../.."), now, notice })), (opened) => Effect.promise(() => opened.close()))
       // Whoever asks right after the start is to find the channels there; what goes wrong is said by the next look.
-      yield* Effect.promise(() => follow().catch(() => undefined))
+      yield* Effect.promise(() => follow().catch((cause: unknown) => notice("warn", `channels could not be followed: ${String(cause)}`)))
       desk = makeUpdateDesk({ ...engineParts, engine, seeding, follow, trials, stick, settle: store.settle })
       const publisher = makePublisher({
         home, node, now, notice, channels: store, makePayload, take: (pack, file) => transfer.take(pack, file).then(() => transfer.seed(pack))

@@ -119,14 +119,7 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
       for (const [id, fetch] of fetches) send({ type: "fetch", id, infoHash: fetch.known.infoHash, ranges: fetch.ranges })
     },
     onEnd: (again, why) => {
-      for (const pack of known.values()) {
-        pack.open = false
-        fold(pack)
-      }
-      for (const answer of waiting.values()) answer(undefined)
-      waiting.clear()
-      for (const end of handed.values()) end()
-      handed.clear()
+      forgetProcess()
       if (!again) for (const id of [...fetches.keys()]) finish(id, new Error(why))
     },
     onMessage: (message) => hear(message)
@@ -263,8 +256,8 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
     void stop()
   }, Math.min(5_000, options.idleMs ?? idleMsDefault))
   idle.unref()
-  const stop = async () => {
-    await child.stop()
+  /** The process is gone: nothing is open there, and who waits for a word of it or holds a wire in it hears so. */
+  const forgetProcess = (): void => {
     for (const pack of known.values()) {
       pack.open = false
       fold(pack)
@@ -273,6 +266,10 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
     waiting.clear()
     for (const end of handed.values()) end()
     handed.clear()
+  }
+  const stop = async () => {
+    await child.stop()
+    forgetProcess()
     memoryBytes = 0
   }
 
@@ -371,6 +368,8 @@ export const openTransfer = (options: TransferOptions): OwnTransfer => {
     if (answer?.type !== "wire-ready" || answer.fault !== null || stream.destroyed) return
     const short = await shortPath(path)
     const socket = connect(short.path)
+    // Between the connection and the joining nobody else listens; `once` hears of one before that, and what breaks later has ended.
+    socket.on("error", () => {})
     try {
       await once(socket, "connect")
     } finally {
